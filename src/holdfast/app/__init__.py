@@ -1,0 +1,1 @@
+"""Use cases, one a file, and the place where the rooms meet: what every face calls."""

@@ -1,0 +1,164 @@
+"""Use case: save files and folders as a new snapshot, in one vault or in several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdfast.app.context import Context, hostname, username
+from holdfast.app.init import NewVault, init
+from holdfast.kernel.errors import Denied, Invalid, NotFound
+
+if TYPE_CHECKING:
+    from holdfast.files.rules import Rules
+    from holdfast.vaults.base import BackupSummary, Vault
+
+NO_PATH_HINT = "Name what to save, for example: holdfast backup ~/Documents"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRequest:
+    """What to save and what to leave out; see ``vaults.base.BackupOptions`` for what is not explained here.
+
+    ``excludes`` are gitignore lines, ``exclude_files`` files of such lines (``-`` is standard input), ``larger_than``
+    is in bytes.
+    """
+
+    paths: tuple[bytes, ...]
+    optional: tuple[bytes, ...] = ()
+    excludes: tuple[str, ...] = ()
+    exclude_files: tuple[str, ...] = ()
+    default_excludes: bool = True
+    larger_than: int | None = None
+    one_file_system: bool = False
+    tags: tuple[str, ...] = ()
+    hostname: str = ""
+    note: str = ""
+    parent: str | None = None
+    force: bool = False
+    dry_run: bool = False
+    verbose: bool = False
+    workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What came of it: the engine's summary, where it went, and the vault that was made for it, if one was."""
+
+    location: str
+    summary: BackupSummary
+    made: NewVault | None
+
+
+def check_request(request: BackupRequest) -> None:
+    """Refuse what cannot come to anything, before a vault is opened or made.
+
+    Raises ``Invalid`` without any path, ``NotFound`` where every path is missing. Some missing paths are the engine's
+    to tell: the others are saved, and the outcome is ``partial``.
+    """
+    if not request.paths and not request.optional:
+        raise Invalid("nothing to back up: no path is given", hint=NO_PATH_HINT)
+    everything = (*request.paths, *request.optional)
+    if not any(map(os.path.lexists, everything)):
+        names = ", ".join(os.fsdecode(path) for path in everything[:3]) + (" ..." if len(everything) > 3 else "")
+        raise NotFound(
+            f"no such file or folder: {names}",
+            hint="Nothing was backed up. Check the spelling, and that the disk is mounted.",
+            paths=[os.fsdecode(path) for path in everything],
+        )
+
+
+def back_up(context: Context, request: BackupRequest) -> BackupResult:
+    """Save into the context's vault. The default vault is made, with a generated key file, where it is missing.
+
+    A dry run makes nothing: where the default vault is missing it counts against an empty one in memory.
+    """
+    from holdfast.vaults.base import BackupOptions
+
+    check_request(request)
+    rules, lines = read_rules(request)
+    options = BackupOptions(
+        paths=(*request.paths, *request.optional),
+        rules=rules,
+        optional=frozenset(request.optional),
+        hostname=request.hostname or hostname(),
+        username=username(),
+        tags=request.tags,
+        note=request.note,
+        parent=request.parent,
+        force=request.force,
+        one_file_system=request.one_file_system,
+        dry_run=request.dry_run,
+        verbose=request.verbose,
+        workers=request.workers,
+        exclude_texts=lines,
+        program=f"holdfast {_version()}",
+    )
+    with _vault(context, dry_run=request.dry_run) as (vault, made):
+        summary = vault.backup(options, emit=context.emit, cancel=context.cancel)
+        return BackupResult(vault.location, summary, made)
+
+
+def read_rules(request: BackupRequest) -> tuple[Rules, tuple[str, ...]]:
+    """The compiled rules, and their lines as they are recorded in the snapshot."""
+    from holdfast.files.rules import Rules
+
+    lines: list[str] = list(request.excludes)
+    for path in request.exclude_files:
+        lines += read_lines(path)
+    rules = Rules.compile(
+        lines,
+        defaults=request.default_excludes,
+        cachedir_tag=request.default_excludes,
+        larger_than=request.larger_than,
+        home=os.fsencode(os.path.expanduser("~")) if request.default_excludes else b"",
+    )
+    written = tuple(line for line in lines if line.strip() and not line.startswith("#"))
+    return rules, written
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a file (``-``: standard input) without their ends. Raises ``NotFound``, ``Denied``, ``Invalid``."""
+    try:
+        with open(0 if path == "-" else os.path.expanduser(path), "rb", closefd=path != "-") as file:
+            return [os.fsdecode(line.rstrip(b"\r\n")) for line in file]
+    except FileNotFoundError:
+        raise NotFound(f"no such file: {path}") from None
+    except IsADirectoryError:
+        raise Invalid(f"{path} is a folder; a file with one entry a line is wanted") from None
+    except OSError as error:
+        raise Denied(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_paths(files: Iterable[str]) -> tuple[bytes, ...]:
+    """The paths that list files name, one a line; or, where a NUL is in the file, separated by NULs (find -print0)."""
+    found: list[bytes] = []
+    for path in files:
+        raw = b"\n".join(os.fsencode(line) for line in read_lines(path))
+        found += [item for item in raw.split(b"\0" if b"\0" in raw else b"\n") if item]
+    return tuple(found)
+
+
+@contextmanager
+def _vault(context: Context, *, dry_run: bool) -> Iterator[tuple[Vault, NewVault | None]]:
+    storage = context.storage()
+    try:
+        missing = context.chosen is None and not context.has_vault(storage)
+    finally:
+        storage.close()
+    if missing and dry_run:
+        with context.imagined() as vault:
+            yield vault, None
+        return
+    made = init(context) if missing else None
+    with context.opened() as vault:
+        yield vault, made
+
+
+def _version() -> str:
+    from holdfast import __version__
+
+    return __version__

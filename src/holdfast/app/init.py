@@ -1,0 +1,84 @@
+"""Use case: make a new vault."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.app.context import Context, hostname, username
+from holdfast.config import keyfile, secrets
+from holdfast.kernel.errors import Invalid
+from holdfast.kernel.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class NewVault:
+    """What was made: where, with which keys (hex ids), and the key file that was generated, if any.
+
+    ``exact_chunker`` is False where no compiler was there when Holdfast was installed: new data is then cut by the
+    built-in cutter, which is valid but does not deduplicate against what restic cuts.
+    """
+
+    location: str
+    id: str
+    keys: tuple[str, ...]
+    key_file: Path | None
+    exact_chunker: bool
+
+
+def init(context: Context, *, new_key_file: str | None = None, more_password_files: Sequence[str] = ()) -> NewVault:
+    """Make a vault at the context's location.
+
+    Its keys are: a key generated into ``new_key_file`` where given, else the context's password, else (default vault
+    only) a key generated into the default key file; and one for each of ``more_password_files``. Raises ``Invalid``
+    where a vault or anything else is already. After a crash there is either a vault or nothing that counts as one; a
+    generated key file stays.
+    """
+    from holdfast.format.chunker import native_available
+    from holdfast.repository import Repository
+
+    storage = context.storage()
+    try:
+        _refuse_existing(context)
+        more = [secrets.secret_not_empty(secrets.from_file(path, context.warn)) for path in more_password_files]
+        first, key_file = _first_secret(context, new_key_file)
+        repository = Repository.init(
+            storage,
+            [first, *more],
+            clock=context.clock,
+            random=context.random,
+            username=username(),
+            hostname=hostname(),
+        )
+        keys = tuple(key.id for key in repository.keys())
+        return NewVault(storage.location, repository.config.id.hex(), keys, key_file, native_available())
+    finally:
+        storage.close()
+
+
+def _refuse_existing(context: Context) -> None:
+    """Say it before a password is asked for or a key file is made."""
+    storage = context.storage()
+    if context.has_vault(storage):
+        raise Invalid(
+            f"there is already a vault at {storage.location}",
+            hint="Use it as it is, or choose another place.",
+            location=storage.location,
+        )
+
+
+def _first_secret(context: Context, new_key_file: str | None) -> tuple[Secret, Path | None]:
+    if new_key_file is not None:
+        path = Path(os.path.expanduser(new_key_file)).absolute()
+        return keyfile.write_new(path, context.random), path
+    own = context.key_file
+    if own is not None and not _says_password(context):
+        return context.new_key(), own
+    return context.secret(new=True), None
+
+
+def _says_password(context: Context) -> bool:
+    said = context.password.file or context.password.command
+    return bool(said) or any(context.environ.get(f"HOLDFAST_PASSWORD{end}") for end in ("", "_FILE", "_COMMAND"))

@@ -1,0 +1,46 @@
+"""Use case: bring back files and folders from a snapshot."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from holdfast.app.context import Context
+from holdfast.app.selection import find_snapshot
+from holdfast.kernel.errors import Invalid
+from holdfast.vaults.base import RestoreOptions, RestoreSummary, SnapshotFilter, SnapshotInfo
+
+if TYPE_CHECKING:
+    from holdfast.files.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What was restored from what."""
+
+    snapshot: SnapshotInfo
+    summary: RestoreSummary
+
+
+def restore(context: Context, text: str, wanted: SnapshotFilter, options: RestoreOptions) -> RestoreResult:
+    """Restore from the snapshot that ``text`` names. Raises ``Invalid`` without a target, ``NotFound``, ``Corrupt``."""
+    if not options.target and not options.in_place:
+        raise Invalid(
+            "nowhere to restore to",
+            hint="Give --target DIR for a new place, or --in-place to put everything back where it was.",
+        )
+    with context.opened() as vault:
+        snapshot = find_snapshot(vault.snapshots(context.emit), text, wanted)
+        absolute = os.path.abspath(options.target) if options.target else b""
+        summary = vault.restore(snapshot, replace(options, target=absolute), emit=context.emit, cancel=context.cancel)
+    return RestoreResult(snapshot, summary)
+
+
+def patterns(lines: tuple[str, ...]) -> Rules | None:
+    """``--include`` and ``--exclude`` as rules: gitignore lines, without defaults and ignore files."""
+    from holdfast.files.rules import Rules
+
+    if not lines:
+        return None
+    return Rules.compile(lines, defaults=False, ignore_file=b"", cachedir_tag=False)

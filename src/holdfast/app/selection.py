@@ -1,0 +1,45 @@
+"""Which snapshot is meant by an id, the front of one, or ``latest``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.kernel.ids import short
+from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
+
+LIST_HINT = "'holdfast snapshots' lists them."
+
+
+def make_filter(hosts: Sequence[str], paths: Sequence[str], tags: Sequence[str]) -> SnapshotFilter:
+    """A filter from command-line words. Tags joined by commas must all be there; of several such sets one is enough."""
+    import os
+
+    return SnapshotFilter(
+        hosts=tuple(hosts),
+        paths=tuple(os.path.abspath(os.path.expanduser(path)) for path in paths),
+        tags=tuple(frozenset(tag for tag in words.split(",") if tag) for words in tags),
+    )
+
+
+def find_snapshot(snapshots: Sequence[SnapshotInfo], text: str, wanted: SnapshotFilter) -> SnapshotInfo:
+    """The one snapshot of ``snapshots`` (oldest first) that ``text`` names; ``latest`` obeys ``wanted``.
+
+    Raises ``NotFound``, and ``Invalid`` where the front of an id fits several.
+    """
+    if text == "latest":
+        fitting = [snapshot for snapshot in snapshots if wanted.matches(snapshot)]
+        if not fitting:
+            narrowed = snapshots and wanted != SnapshotFilter()
+            raise NotFound(
+                "no snapshot fits --host, --path and --tag" if narrowed else "the vault holds no snapshot yet",
+                hint=LIST_HINT if narrowed else "'holdfast backup PATH' makes one.",
+            )
+        return fitting[-1]
+    fitting = [snapshot for snapshot in snapshots if snapshot.id.hex().startswith(text)]
+    if not fitting:
+        raise NotFound(f"no snapshot has an id that begins with {text}", hint=LIST_HINT)
+    if len(fitting) > 1:
+        ids = ", ".join(short(snapshot.id) for snapshot in fitting[:5])
+        raise Invalid(f"{text} fits {len(fitting)} snapshots: {ids}", hint="Give more digits.")
+    return fitting[0]

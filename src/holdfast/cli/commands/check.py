@@ -1,0 +1,99 @@
+"""``holdfast check``."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.console import Console, clean
+from holdfast.cli.errors import DAMAGE, OUTCOMES
+from holdfast.cli.options import Common, shared
+from holdfast.cli.session import session
+from holdfast.cli.values import READ_DATA, Part
+from holdfast.vaults.base import CheckOptions, CheckReport, Damage, Outcome, Subset
+
+SHOWN_FILES = 10
+
+
+@click.command("check")
+@click.option(
+    "--read-data",
+    is_flag=False,
+    flag_value="all",
+    type=READ_DATA,
+    metavar="[=5%|n/t]",
+    help="Also read the data: all of it, a share picked at random, or part n of t.",
+)
+@click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
+@shared(no_lock=True)
+@click.pass_obj
+def command(common: Common, read_data: Part | None, workers: int | None) -> int:
+    """Look for damage in a vault.
+
+    Without --read-data it looks at keys, index, snapshots and folders, and whether every byte that they need is stored.
+    With it, everything that is stored is read, decrypted and compared with its hash.
+    """
+    from holdfast.app.check import check
+
+    subset = Subset(part=read_data.part, percent=read_data.percent) if read_data is not None else None
+    with session(common) as here:
+        report = check(here.context, CheckOptions(read_data=subset, workers=workers))
+        return _show(here.console, report)
+
+
+def _show(console: Console, report: CheckReport) -> int:
+    errors = [damage for damage in report.damage if damage.severity == "error"]
+    for damage in report.damage:
+        _tell(console, damage)
+    if not console.quiet:
+        console.line(sentence(report, len(errors)))
+    console.event(
+        "summary",
+        outcome=str(report.outcome),
+        damage=len(errors),
+        hints=len(report.damage) - len(errors),
+        snapshots=report.snapshots,
+        trees=report.trees,
+        files=report.files,
+        packs=report.packs,
+        packs_read=report.packs_read,
+        bytes_read=report.bytes_read,
+        unused_packs=report.unused_packs,
+        seconds=round(report.seconds, 3),
+    )
+    if errors or report.outcome is Outcome.FAILED:
+        return DAMAGE
+    return OUTCOMES[report.outcome]
+
+
+def _tell(console: Console, damage: Damage) -> None:
+    console.event(
+        "damage",
+        kind=damage.kind,
+        severity=damage.severity,
+        message=clean(damage.message),
+        snapshots=list(damage.snapshots),
+        files=[clean(file) for file in damage.files],
+        files_total=damage.files_total,
+    )
+    if damage.severity != "error" and console.quiet:
+        return
+    mark = console.paint("damage:", "red") if damage.severity == "error" else console.paint("note:", "yellow")
+    console.line(f"{mark} {text.lines(damage.message)}")
+    if damage.snapshots:
+        console.line(f"  snapshots: {', '.join(damage.snapshots)}")
+    for file in damage.files[:SHOWN_FILES]:
+        console.line(f"  {text.name(file)}")
+    more = max(damage.files_total, len(damage.files)) - SHOWN_FILES
+    if more > 0:
+        console.line(f"  ... and {more:,} more")
+
+
+def sentence(report: CheckReport, errors: int) -> str:
+    """The result in one sentence."""
+    begin = f"{text.plural(errors, 'damage', 'damages')} found" if errors else "No damage found"
+    looked = [text.plural(report.snapshots, "snapshot"), text.plural(report.files, "file")]
+    looked.append(f"{report.packs_read:,} of {text.plural(report.packs, 'pack')} read ({text.size(report.bytes_read)})")
+    if report.unused_packs:
+        looked.append(f"{text.plural(report.unused_packs, 'pack')} unused")
+    return f"{begin}: {', '.join(looked)} in {text.duration(report.seconds)}"

@@ -1,0 +1,68 @@
+"""``holdfast init``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli.options import Common, shared
+from holdfast.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from holdfast.app.init import NewVault
+
+CHUNKER_REMARK = (
+    "This installation has no compiled chunker, so files are cut by a simpler rule: the vault is valid for restic,\n"
+    "but a file that restic and Holdfast both save is stored twice. Install a C compiler and reinstall to change that."
+)
+
+
+@click.command("init")
+@click.argument("location", required=False)
+@click.option("--new-key-file", metavar="FILE", help="Generate a key into the new FILE; it opens the vault.")
+@click.option(
+    "--also-password-file",
+    "more",
+    multiple=True,
+    metavar="FILE",
+    help="One more password that opens the vault. Repeatable.",
+)
+@shared()
+@click.pass_obj
+def command(common: Common, location: str | None, new_key_file: str | None, more: tuple[str, ...]) -> None:
+    """Make a new vault at LOCATION.
+
+    Without LOCATION and --vault, the default vault is made, with a generated key file. Elsewhere the password comes
+    from --password-file, --password-command, HOLDFAST_PASSWORD, or a question at the terminal.
+    """
+    from holdfast.app.init import init
+
+    with session(common) as here:
+        here = here.at(location)
+        made = init(here.context, new_key_file=new_key_file, more_password_files=more)
+        tell_new_vault(here, made)
+        here.console.event(
+            "summary",
+            outcome="ok",
+            location=made.location,
+            id=made.id,
+            keys=list(made.keys),
+            key_file=str(made.key_file) if made.key_file else None,
+            exact_chunker=made.exact_chunker,
+        )
+
+
+def tell_new_vault(here: Session, made: NewVault) -> None:
+    """Say what was made, where its key is, and that losing the key loses the vault."""
+    console = here.console
+    if console.quiet or console.json:
+        return
+    console.line(f"New vault: {made.location}")
+    if made.key_file is not None:
+        console.line(f"Its key:   {made.key_file}")
+        console.line("Keep a copy of the key somewhere safe: nobody can open the vault without it.")
+    else:
+        console.line("Remember the password: nobody can open the vault without it.")
+    if not made.exact_chunker:
+        console.line(CHUNKER_REMARK)

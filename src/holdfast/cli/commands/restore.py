@@ -1,0 +1,127 @@
+"""``holdfast restore``."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.console import Console, path_fields
+from holdfast.cli.errors import OUTCOMES
+from holdfast.cli.options import Common, shared, which_latest
+from holdfast.cli.session import session
+from holdfast.cli.values import SNAPSHOT
+from holdfast.kernel.ids import short
+from holdfast.vaults.base import Overwrite, RestoreOptions, RestoreSummary, SnapshotInfo
+
+
+@click.command("restore")
+@click.argument("snapshot", type=SNAPSHOT, metavar="SNAPSHOT[:PATH]")
+@click.option("-t", "--target", default=b"", type=click.Path(path_type=bytes), metavar="DIR", help="Restore into DIR.")
+@click.option("--in-place", is_flag=True, help="Put everything back where it was saved from.")
+@click.option(
+    "-i", "--include", "includes", multiple=True, metavar="PATTERN", help="Only what fits (as in .gitignore)."
+)
+@click.option("-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="Not what fits. Repeatable.")
+@click.option(
+    "--overwrite",
+    type=click.Choice([str(choice) for choice in Overwrite]),
+    default=str(Overwrite.ALWAYS),
+    show_default=True,
+    help="What to do with files that are there already.",
+)
+@click.option("--delete", is_flag=True, help="Remove from restored folders what the snapshot does not hold.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--no-verify", is_flag=True, help="Do not read the written files again to compare them.")
+@click.option("--no-sparse", is_flag=True, help="Write runs of zeros instead of leaving holes.")
+@click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
+@which_latest
+@shared(no_lock=True)
+@click.pass_obj
+def command(
+    common: Common,
+    snapshot: tuple[str, bytes],
+    target: bytes,
+    in_place: bool,
+    includes: tuple[str, ...],
+    excludes: tuple[str, ...],
+    overwrite: str,
+    delete: bool,
+    dry_run: bool,
+    no_verify: bool,
+    no_sparse: bool,
+    workers: int | None,
+    hosts: tuple[str, ...],
+    tags: tuple[str, ...],
+    paths: tuple[str, ...],
+) -> int:
+    """Bring back files and folders from a snapshot.
+
+    SNAPSHOT is an id, the first digits of one, or latest. With :PATH only that file or folder comes
+    back, right into DIR.
+    """
+    from holdfast.app.restore import patterns, restore
+    from holdfast.app.selection import make_filter
+
+    if target and in_place:
+        raise click.UsageError("--target and --in-place exclude each other.")
+    identifier, path = snapshot
+    options = RestoreOptions(
+        target=target,
+        path=path,
+        in_place=in_place,
+        include=patterns(includes),
+        exclude=patterns(excludes),
+        overwrite=Overwrite(overwrite),
+        delete=delete,
+        dry_run=dry_run,
+        verify=not no_verify,
+        sparse=not no_sparse,
+        workers=workers,
+    )
+    with session(common) as here:
+        result = restore(here.context, identifier, make_filter(hosts, paths, tags), options)
+        return _show(here.console, result.snapshot, result.summary, dry_run=dry_run)
+
+
+def _show(console: Console, snapshot: SnapshotInfo, summary: RestoreSummary, *, dry_run: bool) -> int:
+    for verb, path in summary.actions:
+        console.line(f"{verb:<10} {text.name(path)}")
+        console.event("action", verb=verb, **path_fields(path))
+    console.problems((problem.path, problem.message, problem.during) for problem in summary.problems)
+    if not console.quiet:
+        console.line(sentence(snapshot, summary, dry_run=dry_run))
+    console.event(
+        "summary",
+        outcome=str(summary.outcome),
+        dry_run=dry_run,
+        snapshot=snapshot.id.hex(),
+        files_restored=summary.files_restored,
+        files_skipped=summary.files_skipped,
+        files_deleted=summary.files_deleted,
+        dirs=summary.dirs,
+        links=summary.links,
+        others=summary.others,
+        bytes_restored=summary.bytes_restored,
+        bytes_read=summary.bytes_read,
+        seconds=round(summary.seconds, 3),
+        problems=len(summary.problems),
+    )
+    return OUTCOMES[summary.outcome]
+
+
+def sentence(snapshot: SnapshotInfo, summary: RestoreSummary, *, dry_run: bool) -> str:
+    """The result in one sentence."""
+    begin = "Would restore" if dry_run else "Restored"
+    parts = [
+        f"{begin} {text.plural(summary.files_restored, 'file')} ({text.size(summary.bytes_restored)})"
+        + f" and {text.plural(summary.dirs, 'folder')} from snapshot {short(snapshot.id)}"
+    ]
+    if summary.links or summary.others:
+        parts.append(f"{text.plural(summary.links, 'link')}, {text.plural(summary.others, 'other item')}")
+    if summary.files_skipped:
+        parts.append(f"{summary.files_skipped:,} left as they were")
+    if summary.files_deleted:
+        parts.append(f"{summary.files_deleted:,} {'to delete' if dry_run else 'deleted'}")
+    if summary.problems:
+        parts.append(f"{text.plural(len(summary.problems), 'item')} with problems")
+    return "; ".join(parts) + ("" if dry_run else f" in {text.duration(summary.seconds)}")

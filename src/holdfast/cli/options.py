@@ -1,0 +1,85 @@
+"""Options that every command shares, wherever they stand, and those that choose among snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Common:
+    """What the shared options said, wherever they stood: before the command or after it."""
+
+    vault: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_lock: bool = False
+    no_color: bool = False
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Remember a shared option's value; what was not said here leaves what was said before the command."""
+    if value and parameter.name:
+        setattr(ctx.ensure_object(Common), parameter.name, value)
+    return value
+
+
+def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_keep, **attributes)
+
+
+_VAULT = _shared("--vault", metavar="LOCATION", help="The vault. [default: $HOLDFAST_VAULT, else the default vault]")
+_NO_LOCK = _shared("--no-lock", is_flag=True, help="Take no lock: write nothing at all into the vault.")
+_GENERAL = (
+    _shared("--password-file", metavar="FILE", help="Read the vault's password from FILE."),
+    _shared("--password-command", metavar="COMMAND", help="Read the password from what COMMAND prints."),
+    _shared("--json", is_flag=True, help="One JSON object a line on standard output, a summary last."),
+    _shared("-q", "--quiet", is_flag=True, help="Only problems and errors."),
+    _shared("-v", "--verbose", is_flag=True, help="Tell more: a line for every file."),
+    _shared("--no-color", is_flag=True, help="No colours (as with NO_COLOR set)."),
+)
+
+
+def shared(*, vault: bool = True, no_lock: bool = False) -> Callable[[F], F]:
+    """Add the shared options to a command. The command gets them all as :class:`Common` through ``click.pass_obj``."""
+
+    def decorate(function: F) -> F:
+        chosen = [*([_VAULT] if vault else []), *_GENERAL, *([_NO_LOCK] if no_lock else [])]
+        for option in reversed(chosen):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def everywhere(function: F) -> F:
+    """The shared options as the program itself takes them, before the command."""
+    return shared(vault=True, no_lock=True)(function)
+
+
+def which_latest(function: F) -> F:
+    """``--host``, ``--tag`` and ``--path``: which snapshots are meant (and which one is the latest)."""
+    options = (
+        click.option("--host", "hosts", multiple=True, metavar="NAME", help="Only snapshots of this host. Repeatable."),
+        click.option(
+            "--tag",
+            "tags",
+            multiple=True,
+            metavar="TAG,..",
+            help="Only snapshots with all of these tags. Repeatable: any.",
+        ),
+        click.option(
+            "--path", "paths", multiple=True, metavar="PATH", help="Only snapshots of this path. Repeatable: all."
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function

@@ -1,0 +1,152 @@
+"""The program itself: the table of commands, each imported only when it is called, and the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from holdfast.cli.options import Common, everywhere
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "backup": ("backup", "Save files and folders as a new snapshot."),
+    "check": ("check", "Look for damage in a vault."),
+    "completion": ("completion", "Print a script that completes commands in your shell."),
+    "diff": ("diff", "Show what changed between two snapshots, or since one."),
+    "dump": ("dump", "Write a saved file, or a folder as tar, to standard output."),
+    "find": ("find", "Find files in snapshots by name, size and time."),
+    "init": ("init", "Make a new vault."),
+    "key": ("key", "List, add, remove and change the keys of a vault."),
+    "ls": ("ls", "List what a snapshot holds."),
+    "restore": ("restore", "Bring back files and folders from a snapshot."),
+    "snapshots": ("snapshots", "List the snapshots in a vault."),
+    "stats": ("stats", "Show sizes, savings and growth."),
+    "unlock": ("unlock", "Remove locks that nobody holds any more."),
+    "version": ("version", "Print the version."),
+}
+"""Command -> (its module in ``holdfast.cli.commands``, its one-line help, shown without importing the module)."""
+
+
+class Lazy(click.Group):
+    """A group that knows its commands by the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"holdfast.cli.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from holdfast import __version__
+
+        click.echo(f"holdfast {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@everywhere
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+)
+@click.pass_context
+def program(ctx: click.Context) -> None:
+    """Holdfast keeps your data, and proves it.
+
+    \b
+      holdfast backup ~/Documents                     save; makes a vault on the first run
+      holdfast restore latest --target /tmp/restored  bring it back
+
+    A vault is a restic repository: stock restic reads what Holdfast wrote, and the other way round.
+    """
+    ctx.ensure_object(Common)
+
+
+def run(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and end the process with its exit code. No traceback, unless ``HOLDFAST_DEBUG=1``."""
+    for stream in (sys.stdout, sys.stderr):
+        # A locale without UTF-8 must not break the output of a name that it cannot write.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    common = Common()
+    code = _run(common, arguments)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        # The reader went away. Without this the interpreter complains about it once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = code or 1
+    except OSError as error:
+        code = code or _tell(common, error)
+    sys.exit(code)
+
+
+def _run(common: Common, arguments: list[str] | None) -> int:
+    try:
+        result: Any = program.main(args=arguments, prog_name="holdfast", standalone_mode=False, obj=common)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.Abort:
+        return _tell(common, KeyboardInterrupt())
+    except click.ClickException as error:
+        return _bad_usage(common, error)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if os.environ.get("HOLDFAST_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exc()
+        return _tell(common, error)
+    return result if isinstance(result, int) else 0
+
+
+def _bad_usage(common: Common, error: click.ClickException) -> int:
+    from holdfast.cli.console import Console
+    from holdfast.cli.errors import USAGE, Failure
+
+    context = getattr(error, "ctx", None)
+    hint = f"'{context.command_path} --help' shows how it is used." if context is not None else ""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return USAGE
+    Console(common).fail(Failure(USAGE, "usage", error.format_message(), hint))
+    return USAGE
+
+
+def _tell(common: Common, error: BaseException) -> int:
+    from holdfast.cli.console import Console
+    from holdfast.cli.errors import failure
+
+    # From here on a second Ctrl-C may end the process at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    told = failure(error)
+    # Where nobody can read it, the exit code still tells.
+    with contextlib.suppress(OSError):
+        Console(common).fail(told)
+    return told.exit_code

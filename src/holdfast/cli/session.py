@@ -1,0 +1,86 @@
+"""What a command needs while it runs: the console, a stop button that signals press, and the use cases' context."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+
+from holdfast.app.context import Context
+from holdfast.cli.console import Console
+from holdfast.cli.options import Common
+from holdfast.config.secrets import Ask, PasswordChoice
+from holdfast.kernel.cancel import Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One command's surroundings."""
+
+    console: Console
+    context: Context
+
+    def at(self, location: str | None) -> Session:
+        """The same for another vault; None keeps the one that was chosen."""
+        return self if location is None else replace(self, context=replace(self.context, vault=location))
+
+
+@contextmanager
+def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
+    """Build a command's surroundings; the progress line goes away at the end.
+
+    SIGINT and SIGTERM ask the work to end at its next safe point; a second SIGINT ends the process at once. With
+    ``hard`` (listings, which have nothing to finish) the first one does.
+    """
+    console = Console(common)
+    cancel = Cancel()
+    if not hard:
+        _press_on_signals(cancel, console)
+    context = Context(
+        emit=console.emit,
+        cancel=cancel,
+        warn=console.warn,
+        vault=common.vault,
+        password=PasswordChoice(common.password_file, common.password_command),
+        no_lock=common.no_lock,
+        ask=_asker(),
+    )
+    try:
+        yield Session(console, context)
+    finally:
+        console.clear()
+
+
+def _press_on_signals(cancel: Cancel, console: Console) -> None:
+    def press(number: int, _frame: FrameType | None) -> None:
+        if cancel.requested and number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        cancel.cancel(f"cancelled by {signal.Signals(number).name}")
+        if number == signal.SIGINT and sys.stderr.isatty():
+            console.remark("ending cleanly; press Ctrl-C again to end at once")
+
+    signal.signal(signal.SIGINT, press)
+    signal.signal(signal.SIGTERM, press)
+
+
+def _asker() -> Ask | None:
+    """Asks at the terminal, where a person sits at one."""
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
+        return None
+
+    def ask(what: str, twice: bool) -> str:
+        import click
+
+        answer: str = click.prompt(
+            f"password for {what}",
+            hide_input=True,
+            confirmation_prompt="once more, to be sure" if twice else False,
+            err=True,
+        )
+        return answer
+
+    return ask

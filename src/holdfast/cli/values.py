@@ -1,0 +1,108 @@
+"""Values that commands take: sizes, times, parts of a vault, snapshots."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(iB|B|)", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+class Size(click.ParamType[int]):
+    """Bytes: ``10M`` and ``10MiB`` are 10 * 1024 * 1024, ``10MB`` is 10,000,000 (as GNU tools have it)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size. Write for example 500K, 10M or 1.5G.", param, ctx)
+        number, unit, end = match.groups()
+        base = 1000 if unit and end.upper() == "B" else 1024
+        return int(float(number) * base ** _POWERS[unit.upper()])
+
+
+_AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|h|d|w|m|y)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "m": 30 * 86400, "y": 365 * 86400}
+_DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+
+
+class When(click.ParamType[int]):
+    """An instant, as nanoseconds since 1970 UTC: a local date and time, or an age such as ``36h``, ``2w``, ``1y``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        age = _AGE.fullmatch(text)
+        if age is not None:
+            return time.time_ns() - int(float(age[1]) * _SECONDS[age[2]] * 1e9)
+        for form in _DATES:
+            try:
+                return int(time.mktime(time.strptime(text, form))) * 1_000_000_000
+            except (ValueError, OverflowError):
+                continue
+        self.fail(
+            f"{value!r} is not a time. Write for example 2026-11-21, '2026-11-21 18:30', 36h, 2w or 1y.", param, ctx
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which part of the packs ``--read-data`` means: n of t, a percentage, or everything."""
+
+    part: tuple[int, int] | None = None
+    percent: float | None = None
+
+
+class ReadData(click.ParamType[Part]):
+    """``all``, ``5%`` or ``3/10``."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Part:
+        text = str(value).strip()
+        if text == "all":
+            return Part()
+        share = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)
+        if share is not None and 0 < float(share[1]) <= 100:
+            return Part(percent=float(share[1]))
+        part = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", text)
+        if part is not None and 1 <= int(part[1]) <= int(part[2]) <= 256:
+            return Part(part=(int(part[1]), int(part[2])))
+        self.fail(
+            f"{value!r} is not a part. Write --read-data, --read-data=5% or --read-data=3/10 (at most of 256).",
+            param,
+            ctx,
+        )
+
+
+class SnapshotPath(click.ParamType[tuple[str, bytes]]):
+    """``SNAPSHOT`` or ``SNAPSHOT:PATH`` as a pair; the path is bytes and empty where none is given."""
+
+    name = "snapshot"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, bytes]:
+        if isinstance(value, tuple):
+            return value
+        identifier, _, path = str(value).partition(":")
+        if identifier != "latest" and re.fullmatch(r"[0-9a-fA-F]{1,64}", identifier) is None:
+            self.fail(
+                f"{value!r} is not a snapshot. Write latest or the first digits of an id ('holdfast snapshots').",
+                param,
+                ctx,
+            )
+        return identifier.lower(), os.fsencode(path)
+
+
+SIZE, WHEN, READ_DATA, SNAPSHOT = Size(), When(), ReadData(), SnapshotPath()

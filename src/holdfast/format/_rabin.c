@@ -1,0 +1,249 @@
+/* restic's chunk boundaries: a Rabin fingerprint over GF(2), scanned in interleaved lanes.
+ *
+ * The digest of a position is the polynomial of the 64 bytes before it, modulo a degree-53 polynomial. It depends on
+ * nothing else, so the positions of a range can be tested in any order: LANES stretches of the data are rolled side by
+ * side, which hides the latency of the table lookups. Those of one lane wait for each other (0.65 GB/s), those of five
+ * do not (1.55 GB/s). The rules of smallest and largest chunk are applied to what is found; as the smallest size need
+ * not be scanned at all, data is cut at 2.3 GB/s.
+ *
+ * Only bytes are loaded from the data: any alignment and any byte order give the same result.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { DEGREE = 53, WINDOW = 64, LANES = 5, LONG_LANE = 8192, SHORT_LANE = 512 };
+
+#if defined(__GNUC__) || defined(__clang__)
+#define INLINE static inline __attribute__((always_inline))
+#define RARELY(condition) __builtin_expect(!!(condition), 0)
+#else
+#define INLINE static inline
+#define RARELY(condition) (condition)
+#endif
+
+typedef struct {
+    uint64_t reduce[256]; /* i * x^53 modulo the polynomial, with i itself on top so that one xor also clears it */
+    uint64_t leave[256];  /* what a byte still contributes when it has left the window: i * x^512, reduced */
+} Tables;
+
+/* value * x^8 + byte, modulo the polynomial */
+INLINE uint64_t append(const Tables *t, uint64_t value, uint8_t byte)
+{
+    return (value << 8 | byte) ^ t->reduce[value >> (DEGREE - 8)];
+}
+
+INLINE uint64_t slide(const Tables *t, uint64_t value, uint8_t enters, uint8_t leaves)
+{
+    return (value << 8 ^ enters ^ t->leave[leaves]) ^ t->reduce[value >> (DEGREE - 8)];
+}
+
+static uint64_t digest_before(const Tables *t, const uint8_t *end)
+{
+    uint64_t value = 0;
+    for (const uint8_t *p = end - WINDOW; p < end; p++)
+        value = append(t, value, *p);
+    return value;
+}
+
+static void fill_tables(Tables *t, uint64_t polynomial)
+{
+    for (uint64_t i = 0; i < 256; i++) {
+        uint64_t value = i << DEGREE;
+        for (int bit = DEGREE + 7; bit >= DEGREE; bit--)
+            if (value >> bit & 1)
+                value ^= polynomial << (bit - DEGREE);
+        t->reduce[i] = value | i << DEGREE;
+    }
+    for (unsigned i = 0; i < 256; i++) {
+        uint64_t value = append(t, 0, (uint8_t)i);
+        for (int k = 0; k < WINDOW; k++)
+            value = append(t, value, 0);
+        t->leave[i] = value;
+    }
+}
+
+/* Rolls over LANES stretches of `length` positions each. `data` points at the byte that the first position takes in:
+ * the 65 bytes before the first tested position exist. Returns how many positions precede the first hit, or
+ * LANES * length if there is none. */
+INLINE size_t roll_lanes(const Tables *t, const uint8_t *data, size_t length, uint64_t mask)
+{
+    size_t hit[LANES] = {length, length, length, length, length};
+    uint64_t d0 = 0, d1 = 0, d2 = 0, d3 = 0, d4 = 0;
+
+#define ENTER(lane, digest) digest = append(t, digest, (data - WINDOW)[(lane) * length + i]);
+
+    for (size_t i = 0; i < WINDOW; i++) {
+        ENTER(0, d0)
+        ENTER(1, d1)
+        ENTER(2, d2)
+        ENTER(3, d3)
+        ENTER(4, d4)
+    }
+#undef ENTER
+
+#define ROLL(lane, digest)                                                                     \
+    digest = slide(t, digest, data[(lane) * length + i], (data - WINDOW)[(lane) * length + i]); \
+    if (RARELY((digest & mask) == 0) && hit[lane] == length)                                   \
+        hit[lane] = i;
+
+    for (size_t i = 0; i < length; i++) {
+        ROLL(0, d0)
+        ROLL(1, d1)
+        ROLL(2, d2)
+        ROLL(3, d3)
+        ROLL(4, d4)
+    }
+#undef ROLL
+    for (size_t lane = 0; lane < LANES; lane++)
+        if (hit[lane] < length)
+            return lane * length + hit[lane];
+    return LANES * length;
+}
+
+/* The smallest length in from..to (from >= 64) at which `data` may be cut, or 0. Bytes up to data[to - 1] are read. */
+static size_t first_cut(const Tables *t, const uint8_t *data, size_t from, size_t to, uint64_t mask)
+{
+    /* Tested alone: in a run of zeros every position is a hit, and such a chunk then costs 64 steps. */
+    uint64_t value = digest_before(t, data + from);
+    if ((value & mask) == 0)
+        return from;
+    size_t at = from;
+    for (; to - at >= (size_t)LANES * LONG_LANE; at += (size_t)LANES * LONG_LANE) {
+        size_t before = roll_lanes(t, data + at, LONG_LANE, mask);
+        if (before < (size_t)LANES * LONG_LANE)
+            return at + before + 1;
+    }
+    for (; to - at >= (size_t)LANES * SHORT_LANE; at += (size_t)LANES * SHORT_LANE) {
+        size_t before = roll_lanes(t, data + at, SHORT_LANE, mask);
+        if (before < (size_t)LANES * SHORT_LANE)
+            return at + before + 1;
+    }
+    value = digest_before(t, data + at);
+    for (; at < to; at++) {
+        value = slide(t, value, data[at], data[at - WINDOW]);
+        if ((value & mask) == 0)
+            return at + 1;
+    }
+    return 0;
+}
+
+typedef struct {
+    size_t minimum, maximum;
+    uint64_t mask;
+} Rules;
+
+static size_t cut_all(const Tables *t, const Rules *rules, const uint8_t *data, size_t size, size_t scanned, int final,
+                      size_t *lengths)
+{
+    size_t count = 0;
+    while (size >= rules->minimum) {
+        size_t limit = size < rules->maximum ? size : rules->maximum;
+        size_t from = scanned < rules->minimum ? rules->minimum : scanned + 1;
+        size_t length = from <= limit ? first_cut(t, data, from, limit, rules->mask) : 0;
+        if (length == 0) {
+            if (limit < rules->maximum)
+                break;
+            length = limit;
+        }
+        lengths[count++] = length;
+        data += length;
+        size -= length;
+        scanned = 0;
+    }
+    if (final && size > 0)
+        lengths[count++] = size;
+    return count;
+}
+
+static PyObject *py_tables(PyObject *module, PyObject *argument)
+{
+    (void)module;
+    unsigned long long polynomial = PyLong_AsUnsignedLongLong(argument);
+    if (PyErr_Occurred())
+        return NULL;
+    if (polynomial >> DEGREE != 1) {
+        PyErr_SetString(PyExc_ValueError, "the polynomial must be of degree 53");
+        return NULL;
+    }
+    Tables tables;
+    fill_tables(&tables, polynomial);
+    return PyBytes_FromStringAndSize((const char *)&tables, sizeof tables);
+}
+
+static PyObject *as_list(const size_t *lengths, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *number = PyLong_FromSize_t(lengths[i]);
+        if (number == NULL || PyList_SetItem(list, (Py_ssize_t)i, number) < 0) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static PyObject *py_cuts(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    Py_buffer view;
+    const char *table_bytes;
+    Py_ssize_t table_size, scanned, minimum, maximum;
+    unsigned long long mask;
+    int final;
+    PyObject *data, *list = NULL;
+
+    if (!PyArg_ParseTuple(arguments, "y#OnpnnK:cuts", &table_bytes, &table_size, &data, &scanned, &final, &minimum,
+                          &maximum, &mask))
+        return NULL;
+    if (table_size != sizeof(Tables) || minimum < WINDOW || maximum < minimum || scanned < 0) {
+        PyErr_SetString(PyExc_ValueError, "need tables(), 64 <= minimum <= maximum and scanned >= 0");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+
+    size_t *lengths = PyMem_Malloc(((size_t)view.len / (size_t)minimum + 1) * sizeof *lengths);
+    if (lengths == NULL) {
+        PyErr_NoMemory();
+    } else {
+        Tables tables; /* a copy, because a bytes object promises no alignment */
+        Rules rules = {(size_t)minimum, (size_t)maximum, mask};
+        size_t count;
+        memcpy(&tables, table_bytes, sizeof tables);
+        Py_BEGIN_ALLOW_THREADS
+        count = cut_all(&tables, &rules, view.buf, (size_t)view.len, (size_t)scanned, final, lengths);
+        Py_END_ALLOW_THREADS
+        list = as_list(lengths, count);
+        PyMem_Free(lengths);
+    }
+    PyBuffer_Release(&view);
+    return list;
+}
+
+static PyMethodDef methods[] = {
+    {"tables", py_tables, METH_O, "tables(polynomial) -> bytes: lookup tables for cuts(), of this machine only."},
+    {"cuts", py_cuts, METH_VARARGS,
+     "cuts(tables, data, scanned, final, minimum, maximum, mask) -> list of chunk lengths from the front of data."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_rabin",
+    .m_doc = "Rabin chunk boundaries as restic cuts them; use holdfast.format.chunker.",
+    .m_size = 0,
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__rabin(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,175 @@
+"""Key files: the master key, wrapped with a key that scrypt derives from a password."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from holdfast.format.crypto import OVERHEAD, Buffer, MasterKey, seal, unseal
+from holdfast.format.gostring import json_string
+from holdfast.format.jsonfields import load_object, take_base64, take_int, take_text, wrong
+from holdfast.kernel.errors import Corrupt, Invalid, Unsupported
+
+SALT_SIZE = 64
+_WHAT = "a key file"
+_MEMORY_LIMIT = 4 << 30
+# restic's calibration ends near N*r*p = 2 million for half a second; this allows about five minutes.
+_WORK_LIMIT = 1 << 30
+# hashlib refuses a maxmem that does not fit a C int.
+_HASHLIB_MEMORY = (1 << 31) - 1
+# The white space that Go's strings.TrimSpace removes.
+_WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+
+
+@dataclass(frozen=True, slots=True)
+class KdfParams:
+    """Cost of scrypt: ``n`` (a power of two), block size ``r``, parallelism ``p``. Memory is about 128*n*r bytes."""
+
+    n: int
+    r: int
+    p: int
+
+
+STRETCHED = KdfParams(32_768, 8, 5)
+"""For passwords that people choose. OWASP asks for p=3 at this n; restic calibrates itself to p=4..7."""
+
+UNSTRETCHED = KdfParams(256, 8, 1)
+"""For generated keys with 256 bits of entropy, which stretching cannot make safer."""
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """One password's way to the master key. ``data`` is the sealed master key; ``created`` is RFC 3339 text."""
+
+    created: str
+    username: str
+    hostname: str
+    params: KdfParams
+    salt: bytes
+    data: bytes
+
+    @classmethod
+    def parse(cls, raw: Buffer) -> KeyFile:
+        """Read a key file (plain JSON).
+
+        Raises ``Corrupt`` if it is damaged, ``Unsupported`` for another key derivation or an absurd cost.
+        """
+        fields = load_object(raw, _WHAT)
+        kdf = take_text(fields, "kdf", _WHAT)
+        if kdf != "scrypt":
+            raise Unsupported(
+                f"a key file uses the key derivation {kdf!r}; only scrypt is known",
+                hint="Open the vault with another key, or with the program that made this one.",
+            )
+        params = KdfParams(take_int(fields, "N", _WHAT), take_int(fields, "r", _WHAT), take_int(fields, "p", _WHAT))
+        _check_cost(params)
+        salt = take_base64(fields, "salt", _WHAT)
+        data = take_base64(fields, "data", _WHAT)
+        if len(salt) != SALT_SIZE:
+            raise wrong(_WHAT, f"its salt has {len(salt)} bytes instead of {SALT_SIZE}")
+        if len(data) <= OVERHEAD:
+            raise wrong(_WHAT, "its encrypted part is too short")
+        created, username, hostname = (take_text(fields, key, _WHAT) for key in ("created", "username", "hostname"))
+        return cls(created, username, hostname, params, salt, data)
+
+    def encode(self) -> bytes:
+        """The file's bytes, fields in restic's order; their SHA-256 is its name."""
+        return b"".join(
+            (
+                b'{"created":',
+                json_string(self.created),
+                b',"username":',
+                json_string(self.username),
+                b',"hostname":',
+                json_string(self.hostname),
+                b',"kdf":"scrypt","N":%d,"r":%d,"p":%d,"salt":"' % (self.params.n, self.params.r, self.params.p),
+                base64.b64encode(self.salt),
+                b'","data":"',
+                base64.b64encode(self.data),
+                b'"}',
+            )
+        )
+
+
+def _check_cost(params: KdfParams) -> None:
+    n, r, p = params.n, params.r, params.p
+    if n < 2 or n & (n - 1) or r < 1 or p < 1:
+        raise wrong(_WHAT, f"impossible scrypt parameters N={n} r={r} p={p}")
+    if 128 * r * (n + p) > _MEMORY_LIMIT or n * r * p > _WORK_LIMIT:
+        raise Unsupported(
+            f"a key file asks for an absurd amount of memory or work (scrypt N={n} r={r} p={p})",
+            hint="The key file may be forged or damaged; open the vault with another key.",
+        )
+
+
+def derive(params: KdfParams, salt: bytes, password: bytes) -> bytes:
+    """64 bytes (AES key, MAC key k, MAC key r) from a password by scrypt."""
+    _check_cost(params)
+    n, r, p = params.n, params.r, params.p
+    memory = 128 * r * (n + p + 2) + (1 << 20)
+    if memory > _HASHLIB_MEMORY:
+        return Scrypt(salt=salt, length=64, n=n, r=r, p=p).derive(password)
+    return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=memory, dklen=64)
+
+
+def unlock(keyfile: KeyFile, password: bytes) -> MasterKey | None:
+    """The master key, or None if this is not the password of this key file.
+
+    Raises ``Corrupt`` if the password fits but what it protects is no key.
+    """
+    wrapping = MasterKey.from_random(derive(keyfile.params, keyfile.salt, password))
+    try:
+        plain = unseal(wrapping, keyfile.data)
+    except Corrupt:
+        return None
+    fields = load_object(plain, _WHAT)
+    mac = fields.get("mac")
+    if type(mac) is not dict:
+        raise wrong(_WHAT, "no MAC key inside")
+    return MasterKey(take_base64(fields, "encrypt", _WHAT), take_base64(mac, "k", _WHAT), take_base64(mac, "r", _WHAT))
+
+
+def wrap(
+    master: MasterKey,
+    password: bytes,
+    *,
+    params: KdfParams,
+    salt: bytes,
+    nonce: bytes,
+    created: str,
+    username: str,
+    hostname: str,
+) -> KeyFile:
+    """A key file that opens ``master`` with ``password``; ``salt`` is 64 and ``nonce`` 16 fresh random bytes.
+
+    Raises ``Invalid`` if the salt or the nonce cannot be random.
+    """
+    if len(salt) != SALT_SIZE or not any(salt):
+        raise Invalid(f"a salt must be {SALT_SIZE} random bytes", hint="Draw a new salt.")
+    inside = {
+        "mac": {"k": base64.b64encode(master.mac_k).decode(), "r": base64.b64encode(master.mac_r).decode()},
+        "encrypt": base64.b64encode(master.encrypt).decode(),
+    }
+    wrapping = MasterKey.from_random(derive(params, salt, password))
+    return KeyFile(created, username, hostname, params, salt, seal(wrapping, nonce, orjson.dumps(inside)))
+
+
+def normalise_password(raw: bytes, *, from_file: bool) -> bytes:
+    """The bytes that restic would use: white space trimmed on both ends; from a file, a byte-order mark dropped first.
+
+    A file in UTF-16 (with its mark) is turned into UTF-8, as restic does. Bytes that are no text survive unchanged.
+    """
+    text = ""
+    encoding = "utf-8"
+    if from_file:
+        for mark, marked in _BYTE_ORDER_MARKS:
+            if raw.startswith(mark):
+                raw, encoding = raw[len(mark) :], marked
+                break
+    text = raw.decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
+    return text.strip(_WHITE).encode("utf-8", "surrogateescape")

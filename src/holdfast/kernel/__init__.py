@@ -1,0 +1,1 @@
+"""The words that all rooms share: errors, events, identifiers, time, cancelling, secrets, a process pool."""

@@ -1,0 +1,234 @@
+"""Turn blobs into finished pack files: compress, seal in batches, append to a spool file, close it with its header."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from holdfast.format.compression import Compressor, Decompressor
+from holdfast.format.crypto import OVERHEAD, BatchSealer, MasterKey, seal
+from holdfast.format.pack import Blob, BlobType, encode_header
+from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
+from holdfast.kernel.ids import BlobId, PackId
+from holdfast.repository import layout
+from holdfast.storage.base import Storage
+
+TARGET_SIZE = 16 << 20  # restic's default: a pack is closed once it has reached this size
+MAX_BLOBS = 250_000  # keeps the header below restic's limit of 16 MiB
+BATCH = 512 << 10  # plaintext that is sealed in one go
+SPOOL_PREFIX = "hf-tmp-"
+_PROBE_FROM = 64 << 10
+_PROBE_SIZE = 8 << 10
+_ENTRY_PLAIN, _ENTRY_COMPRESSED = 37, 41
+
+Draw = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack that is durable in the storage: its id, its blobs in order, and its size in bytes."""
+
+    id: PackId
+    blobs: list[Blob]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPack:
+    """A pack without header, set down in a spool file, so that another process can go on with it."""
+
+    type: BlobType
+    path: str
+    blobs: list[Blob]
+    size: int
+
+
+class Packer:
+    """Collects blobs of one type into packs of about 16 MiB. Not for several threads; every worker has its own.
+
+    Nothing is handed to the storage before a pack is complete, and :attr:`finished` only ever holds packs that the
+    storage has made durable. A crash leaves at most a spool file, which the storage sweeps away later. Every blob is
+    decrypted, authenticated and decompressed again before it is written, as restic does, to catch faulty memory.
+    """
+
+    def __init__(self, storage: Storage, key: MasterKey, blob_type: BlobType, draw: Draw, *, target: int = TARGET_SIZE, spool_tag: str = "") -> None:
+        self._storage = storage
+        self._key = key
+        self._type = blob_type
+        self._draw = draw
+        self._target = target
+        self._spool_tag = spool_tag
+        self._compressor = Compressor()
+        self._probe = Compressor(-5)
+        self._decompressor = Decompressor()
+        self._sealer = BatchSealer(key)
+        self._ids: list[BlobId] = []
+        self._payloads: list[bytes] = []
+        self._raw_lengths: list[int | None] = []
+        self._pending = 0
+        self._blobs: list[Blob] = []
+        self._fd = -1
+        self._path = ""
+        self._size = 0
+        self._hash = hashlib.sha256()
+        self.finished: list[Pack] = []
+        self.stored_bytes = 0
+
+    def add(self, identifier: BlobId, plaintext: bytes) -> None:
+        """Take one blob, which the caller knows to be new. Real ``bytes``: comparing a memoryview is 20x slower."""
+        size = len(plaintext)
+        payload = self._compressed(plaintext, size)
+        if payload is None:
+            self._payloads.append(plaintext)
+            self._raw_lengths.append(None)
+            self._pending += size
+        else:
+            self._payloads.append(payload)
+            self._raw_lengths.append(size)
+            self._pending += len(payload)
+        self._ids.append(identifier)
+        if self._pending >= BATCH or len(self._ids) >= 2048:
+            self._flush_batch()
+
+    def finish(self) -> list[Pack]:
+        """Close the pack that is being filled and return every pack finished since the last call."""
+        self._flush_batch()
+        if self._blobs:
+            self._close_pack()
+        packs, self.finished = self.finished, []
+        return packs
+
+    def leave_open(self, smallest: int) -> OpenPack | None:
+        """Close what is at least ``smallest`` bytes; set anything smaller down for another packer to go on with."""
+        self._flush_batch()
+        if not self._blobs or self._size >= smallest:
+            if self._blobs:
+                self._close_pack()
+            return None
+        os.close(self._fd)
+        left = OpenPack(self._type, self._path, self._blobs, self._size)
+        self._reset()
+        return left
+
+    def take_over(self, pack: OpenPack) -> None:
+        """Append another packer's open pack to ours; its spool file is removed."""
+        self._flush_batch()
+        with open(pack.path, "rb") as spool:
+            data = spool.read()
+        if len(data) != pack.size:
+            raise Corrupt("A spool file changed while a backup was using it.", path=pack.path)
+        base = self._append([data])
+        for blob in pack.blobs:
+            self._blobs.append(Blob(blob.id, blob.type, blob.offset + base, blob.length, blob.raw_length))
+        os.unlink(pack.path)
+        self._close_if_full()
+
+    def discard(self) -> None:
+        """Drop what is not finished, and its spool file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._reset()
+        self._ids, self._payloads, self._raw_lengths, self._pending = [], [], [], 0
+
+    def _compressed(self, plaintext: bytes, size: int) -> bytes | None:
+        """The zstd frame, checked by decompressing it, or None where it would not be smaller."""
+        if size >= _PROBE_FROM and self._type == BlobType.DATA:
+            middle = size // 2
+            sample = plaintext[:_PROBE_SIZE] + plaintext[middle : middle + _PROBE_SIZE] + plaintext[-_PROBE_SIZE:]
+            # level -5 takes 1/20 of level 3's time; what it cannot shrink by 1 % anywhere, level 3 cannot either
+            if len(self._probe.compress(sample)) > len(sample) * 0.99:
+                return None
+        payload = self._compressor.compress(plaintext)
+        if len(payload) >= size:
+            return None
+        if self._decompressor.decompress(payload, size=size) != plaintext:
+            raise Corrupt("Compression went wrong: the machine's memory or processor is faulty.", hint=_FAULTY_HINT)
+        return payload
+
+    def _flush_batch(self) -> None:
+        if not self._ids:
+            return
+        units = self._sealer.seal(self._draw(16), self._payloads)
+        offset = self._append(units)
+        blobs, blob_type = self._blobs, self._type
+        for identifier, unit, raw_length in zip(self._ids, units, self._raw_lengths, strict=True):
+            length = len(unit)
+            blobs.append(Blob(identifier, blob_type, offset, length, raw_length))
+            offset += length
+        self._ids, self._payloads, self._raw_lengths, self._pending = [], [], [], 0
+        self._close_if_full()
+
+    def _close_if_full(self) -> None:
+        if self._size >= self._target or len(self._blobs) >= MAX_BLOBS:
+            self._close_pack()
+
+    def _append(self, units: Sequence[bytes]) -> int:
+        """Write to the spool file; returns the offset of the first byte."""
+        if self._fd < 0:
+            self._fd, self._path = _spool(self._storage.staging(), self._spool_tag)
+        data = units[0] if len(units) == 1 else b"".join(units)
+        _write_all(self._fd, data, self._path)
+        self._hash.update(data)
+        offset = self._size
+        self._size += len(data)
+        return offset
+
+    def _close_pack(self) -> None:
+        header = seal(self._key, self._draw(16), encode_header(self._blobs))
+        self._append([header + len(header).to_bytes(4, "little")])
+        os.close(self._fd)
+        self._fd = -1
+        pack = PackId(self._hash.digest())
+        self._storage.adopt(self._path, layout.name_of(layout.DATA, pack))
+        self.finished.append(Pack(pack, self._blobs, self._size))
+        self.stored_bytes += self._size
+        self._reset()
+
+    def _reset(self) -> None:
+        self._fd, self._path, self._size = -1, "", 0
+        self._blobs = []
+        self._hash = hashlib.sha256()
+
+
+_FAULTY_HINT = "Run a memory test before you trust this machine with data. Nothing wrong was stored."
+
+
+def _spool(folder: str | None, tag: str) -> tuple[int, str]:
+    """A private file to build a pack in: beside its final place where the storage has one, else among temporary files."""
+    try:
+        return tempfile.mkstemp(prefix=f"{SPOOL_PREFIX}{tag}", dir=folder)
+    except OSError as error:
+        raise translate(error, folder or tempfile.gettempdir()) from error
+
+
+def _write_all(fd: int, data: bytes, path: str) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except OSError as error:
+        raise translate(error, path) from error
+
+
+def translate(error: OSError, path: str) -> HoldfastError:
+    """A spool file's error as one of ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(
+            "No space left while writing to the vault.",
+            hint="Free some space and run the same command again: it goes on where it stopped.",
+            path=path,
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(f"The vault cannot be written: {error.strerror}.", hint="Check who owns the vault's folder.", path=path)
+    return Unavailable(
+        f"The vault's folder cannot be written any more: {error.strerror}.",
+        hint="Was it moved, deleted or unmounted? Put it back and run the same command again.",
+        path=path,
+    )

@@ -1,0 +1,77 @@
+"""The only way to add to a repository: packs, then index, then snapshot, each durable before the next."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from holdfast.format.index import encode_index
+from holdfast.format.pack import Blob
+from holdfast.format.snapshot import Snapshot
+from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.ids import PackId, SnapshotId
+from holdfast.repository import layout
+from holdfast.repository.locks import Lock
+from holdfast.repository.packer import Pack
+from holdfast.repository.repository import Repository
+
+INTERIM_BLOBS = 50_000  # restic's numbers: an index file is saved when it is this large ...
+INTERIM_SECONDS = 300.0  # ... or this old, so that a killed first backup goes on where it was
+
+
+class Writer:
+    """Records finished packs in index files and commits snapshots. Made by :func:`writing`."""
+
+    def __init__(self, repository: Repository, lock: Lock) -> None:
+        self._repository = repository
+        self._pending: list[tuple[PackId, list[Blob]]] = []
+        self._pending_blobs = 0
+        self._last_save = repository.clock.monotonic()
+        self.lock = lock
+
+    def record(self, pack: Pack) -> None:
+        """Remember a pack that is durable. Now and then this writes an interim index."""
+        self._pending.append((pack.id, pack.blobs))
+        self._pending_blobs += len(pack.blobs)
+        self._repository.index.add(pack.id, pack.blobs)
+        age = self._repository.clock.monotonic() - self._last_save
+        if self._pending_blobs >= INTERIM_BLOBS or age >= INTERIM_SECONDS:
+            self.save_index()
+
+    def save_index(self) -> None:
+        """Write everything that was recorded and not yet saved; after this those blobs are found by anybody."""
+        while self._pending:
+            part: list[tuple[PackId, list[Blob]]] = []
+            blobs = 0
+            for pack, listed in self._pending:
+                if part and blobs + len(listed) > INTERIM_BLOBS:
+                    break
+                part.append((pack, listed))
+                blobs += len(listed)
+            self._repository.write_unpacked(layout.INDEX, encode_index(part))
+            del self._pending[: len(part)]
+        self._pending_blobs = 0
+        self._last_save = self._repository.clock.monotonic()
+
+    def commit(self, snapshot: Snapshot) -> SnapshotId:
+        """Save the index, then write the snapshot: the moment at which a backup exists. Returns its id."""
+        self.save_index()
+        self.lock.confirm()
+        return SnapshotId(self._repository.write_unpacked(layout.SNAPSHOTS, snapshot.encode()))
+
+
+@contextlib.contextmanager
+def writing(repository: Repository) -> Iterator[Writer]:
+    """Hold a shared lock and write. Leaving by any way saves the index of what is durable, so that nothing is stored twice.
+
+    Leaving by an exception leaves no snapshot: only packs that the next backup finds again, or that a prune removes.
+    """
+    with repository.locks.hold(exclusive=False) as lock:
+        writer = Writer(repository, lock)
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(HoldfastError):  # what ended the work is what the caller must hear of
+                writer.save_index()
+            raise
+        writer.save_index()

@@ -1,0 +1,8 @@
+"""Sealed files in some place: opaque bytes under names, written once, read back in whole or in part."""
+
+from holdfast.storage.base import STAGING_PREFIX, Info, Storage, Traits
+from holdfast.storage.local import LocalStorage
+from holdfast.storage.locations import OPENERS, open_location
+from holdfast.storage.readonly import ReadOnly
+
+__all__ = ["OPENERS", "STAGING_PREFIX", "Info", "LocalStorage", "ReadOnly", "Storage", "Traits", "open_location"]

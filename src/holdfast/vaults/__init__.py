@@ -1,0 +1,1 @@
+"""Places where versions are kept: one protocol, several kinds of vault."""

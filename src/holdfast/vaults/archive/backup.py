@@ -1,0 +1,284 @@
+"""Back up paths into an archive vault: targets, parent snapshot, directories, trees, index, snapshot."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.format.snapshot import Snapshot
+from holdfast.format.time import format_time
+from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.errors import Cancelled, HoldfastError, Invalid, NotFound
+from holdfast.kernel.events import Emit, Fact, Tick
+from holdfast.kernel.pool import Pool, default_size
+from holdfast.repository import Repository, Writer, writing
+from holdfast.repository.index import SharedIds
+from holdfast.repository.packer import SPOOL_PREFIX, Pack
+from holdfast.vaults.archive import roots
+from holdfast.vaults.archive.assembly import Assembly
+from holdfast.vaults.archive.lookback import MemoFile, Parent, choose_parent
+from holdfast.vaults.archive.roots import Target
+from holdfast.vaults.archive.saver import Job, Saver
+from holdfast.vaults.archive.tasks import Answer, Finish, Finished, Task
+from holdfast.vaults.archive.top import begin
+from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome, Problem
+
+ALONE_SECONDS = 0.15  # what is done by then needs no worker processes; forking three costs about 30 ms
+
+
+def backup(
+    repository: Repository, options: BackupOptions, *, memo_folder: Path | None, emit: Emit, cancel: Cancel
+) -> BackupSummary:
+    """Save ``options.paths`` as one snapshot and return what was done.
+
+    Raises ``NotFound`` if none of the paths exists, ``Cancelled`` when asked to stop (what was stored by then is kept
+    and found again by the next backup), and the storage's errors. Single items that cannot be read are problems in
+    the summary and make its outcome ``partial``. A crash at any point leaves all older snapshots as they were.
+    """
+    return _Backup(repository, options, memo_folder, emit, cancel).run()
+
+
+class _Backup:
+    """One backup: the order of its steps and what they share."""
+
+    def __init__(
+        self, repository: Repository, options: BackupOptions, memo_folder: Path | None, emit: Emit, cancel: Cancel
+    ) -> None:
+        self._repository = repository
+        self._options = options
+        self._emit = emit
+        self._cancel = cancel
+        self._clock = repository.clock
+        self._summary = BackupSummary()
+        self._packed = 0
+        self._cwd = os.getcwdb()
+        self._paths = tuple(os.fsdecode(roots.absolute(path, self._cwd)) for path in options.paths)
+        self._memo = MemoFile(memo_folder, repository, options.hostname, self._paths)
+        self._spool_tag = f"{os.getpid()}-"
+
+    def run(self) -> BackupSummary:
+        began, started_ns = self._clock.monotonic(), self._clock.now_ns()
+        targets = self._existing_targets()
+        with contextlib.ExitStack() as stack:
+            writer = None
+            if not self._options.dry_run:
+                stack.callback(self._sweep_spool)
+                writer = stack.enter_context(writing(self._repository))
+            options = self._options
+            parent = choose_parent(
+                self._repository, options.hostname, self._paths, options.parent, self._pass_over_damage
+            )
+            self._summary.parent = parent.id
+            assembly = self._save(targets, parent, writer)
+            self._count(assembly)
+            if writer is not None:
+                self._summary.snapshot = writer.commit(self._snapshot(assembly, parent, started_ns))
+                self._memo.save(self._summary.snapshot, assembly.memo)
+        self._summary.seconds = self._clock.monotonic() - began
+        return self._summary
+
+    def _existing_targets(self) -> list[Target]:
+        if not self._options.paths:
+            raise Invalid("Nothing to back up was named.", hint="Name at least one file or folder.")
+        targets = []
+        optional = {roots.absolute(path, self._cwd) for path in self._options.optional}
+        for target in roots.find_targets(self._options.paths, self._cwd):
+            try:
+                os.lstat(target.path)
+                targets.append(target)
+            except OSError as error:
+                why = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+                self._tell("warning" if target.path in optional else "failed", target.path, why)
+        if not targets:
+            named = self._paths[0] if len(self._paths) == 1 else "none of the given paths"
+            raise NotFound(
+                f"There is nothing to back up: {named} {'does not exist' if len(self._paths) == 1 else 'exists'}.",
+                hint="Check the spelling, and whether the disk is mounted.",
+                paths=list(self._paths),
+            )
+        return targets
+
+    # -- the work --------------------------------------------------------------------------------------------------
+
+    def _save(self, targets: list[Target], parent: Parent, writer: Writer | None) -> Assembly:
+        job = self._job(parent)
+        saver = Saver(job)
+        queue: deque[Task] = deque()
+        pools: list[Pool[Task, Answer]] = []  # none while this process works alone
+
+        def submit(task: Task, first: bool) -> None:
+            if pools:
+                pools[0].submit(task, first=first)
+            elif first:
+                queue.appendleft(task)
+            else:
+                queue.append(task)
+
+        def record(pack: Pack) -> None:
+            self._packed += sum(blob.length for blob in pack.blobs)
+            if writer is not None:
+                writer.record(pack)
+
+        assembly = Assembly(saver, submit, record, self._tell)
+        try:
+            begin(targets, self._options, parent, saver, assembly, submit, self._tell)
+            self._alone(queue, saver, assembly)
+            if queue and not self._cancel.requested:
+                with Pool(lambda: Saver(job).answers, self._workers()) as pool:
+                    pools.append(pool)
+                    if writer is not None:
+                        writer.lock.start_renewing()
+                    for task in queue:
+                        pool.submit(task)
+                    self._together(pool, saver, assembly, record)
+            for pack in saver.store.finish():
+                record(pack)
+            assembly.take(saver.take_report())
+        except BaseException:
+            saver.store.discard()
+            raise
+        if self._cancel.requested:
+            raise Cancelled(self._cancel.reason)
+        return assembly
+
+    def _job(self, parent: Parent) -> Job:
+        options, repository = self._options, self._repository
+        offsets: dict[int, int] = {}
+
+        def offset_at(seconds: int) -> int:
+            hour = seconds // 900  # zones change at full quarters of an hour
+            if hour not in offsets:
+                offsets[hour] = self._clock.utc_offset(seconds * 1_000_000_000)
+            return offsets[hour]
+
+        memo = self._memo.load(parent) if not options.force else MemoFile(None, repository, "", ()).load(parent)
+        return Job(
+            repository=repository,
+            rules=options.rules,
+            memo=memo,
+            salt=self._memo.salt,
+            stored=SharedIds(),
+            cancel=self._cancel,
+            offset_at=offset_at,
+            skip=self._own_folders(),
+            force=options.force,
+            verbose=options.verbose,
+            dry_run=options.dry_run,
+            share_files=self._workers() > 1,
+            spool_tag=self._spool_tag,
+        )
+
+    def _workers(self) -> int:
+        if not self._repository.storage.traits.fork_safe:
+            return 0
+        return default_size() if self._options.workers is None else self._options.workers
+
+    def _alone(self, queue: deque[Task], saver: Saver, assembly: Assembly) -> None:
+        """Work in this process for a moment: most backups of a small or unchanged folder end here."""
+        deadline = self._clock.monotonic() + ALONE_SECONDS
+        while queue and self._clock.monotonic() < deadline and not self._cancel.requested:
+            for answer in saver.answers(queue.popleft()):
+                assembly.take(answer)
+            self._tick(assembly)
+
+    def _together(
+        self, pool: Pool[Task, Answer], saver: Saver, assembly: Assembly, record: Callable[[Pack], None]
+    ) -> None:
+        for answer in pool.results():
+            if answer is not None:
+                assembly.take(answer)
+            self._tick(assembly)
+            if self._cancel.requested:
+                pool.forget_waiting()
+        for finished in pool.each(Finish()):
+            if isinstance(finished, Finished):
+                for pack in finished.packs:
+                    record(pack)
+                saver.store.take_over(finished.left)
+
+    # -- after -----------------------------------------------------------------------------------------------------
+
+    def _count(self, assembly: Assembly) -> None:
+        summary, counts = self._summary, assembly.counts
+        for name in ("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified",
+                     "data_blobs", "tree_blobs", "data_added", "total_bytes", "excluded"):  # fmt: skip
+            setattr(summary, name, getattr(counts, name))
+        summary.total_files = counts.files_new + counts.files_changed + counts.files_unmodified
+        summary.data_added_packed = self._packed
+        if summary.problems:
+            summary.outcome = Outcome.PARTIAL
+        if assembly.root is None:
+            raise Invalid(
+                "Nothing was left to save: everything was excluded or could not be read.",
+                hint="Look at the exclude rules with 'holdfast backup --dry-run -v'.",
+            )
+
+    def _snapshot(self, assembly: Assembly, parent: Parent, started_ns: int) -> Snapshot:
+        options, summary, clock = self._options, self._summary, self._clock
+        assert assembly.root is not None
+        ended_ns = clock.now_ns()
+        counted = ("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified",
+                   "data_blobs", "tree_blobs", "data_added", "data_added_packed")  # fmt: skip
+        block = {
+            "backup_start": format_time(started_ns, clock.utc_offset(started_ns)),
+            "backup_end": format_time(ended_ns, clock.utc_offset(ended_ns)),
+            **{name: getattr(summary, name) for name in counted},
+            "total_files_processed": summary.total_files,
+            "total_bytes_processed": summary.total_bytes,
+        }
+        return Snapshot(
+            time=format_time(started_ns, clock.utc_offset(started_ns)),
+            parent=parent.id,
+            tree=assembly.root,
+            paths=self._paths,
+            hostname=options.hostname,
+            username=options.username,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            excludes=options.exclude_texts,
+            tags=options.tags,
+            program_version=options.program,
+            summary=block,
+            extra={"description": options.note} if options.note else {},  # rustic's name for a note
+        )
+
+    def _tick(self, assembly: Assembly) -> None:
+        counts, summary = assembly.counts, self._summary
+        done = counts.files_new + counts.files_changed + counts.files_unmodified
+        self._emit(
+            Tick("backup", done, counts.total_bytes, current=os.fsdecode(assembly.current), errors=len(summary.problems))
+        )
+
+    def _tell(self, kind: str, path: bytes, why: str) -> None:
+        problem = Problem(path, why, "backup")
+        if kind == "failed":
+            self._summary.problems.append(problem)
+        elif kind == "warning":
+            self._summary.warnings.append(problem)
+        level = {"failed": "error", "warning": "warning"}.get(kind, "info")
+        self._emit(Fact(f"item.{kind}", why, level, {"path": path, "why": why}))
+
+    def _pass_over_damage(self, _identifier: bytes, error: HoldfastError) -> None:
+        self._emit(Fact("damage.found", f"{error.message} It is passed over; run 'holdfast check'.", "warning"))
+
+    def _own_folders(self) -> frozenset[tuple[int, int]]:
+        """The vault's own folder, which is never saved into itself."""
+        staging = self._repository.storage.staging()
+        if staging is None:
+            return frozenset()
+        st = os.stat(os.path.dirname(os.path.abspath(staging)))
+        return frozenset(((st.st_dev, st.st_ino),))
+
+    def _sweep_spool(self) -> None:
+        """Remove what dead workers of this run have left in the staging folder."""
+        staging = self._repository.storage.staging()
+        if staging is not None:
+            pattern = f"{glob.escape(staging)}/{SPOOL_PREFIX}{self._spool_tag}*"
+            for path in itertools.islice(glob.iglob(pattern), 1000):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)

@@ -1,0 +1,139 @@
+"""Read files into blobs: small ones with one call, large ones cut by the chunker, huge ones by several processes."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+
+from holdfast.format.chunker import MAX_SIZE, MIN_SIZE, Chunker
+from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.ids import BlobId
+from holdfast.vaults.archive.store import BlobStore
+from holdfast.vaults.archive.tasks import CutDone, Ranges, Stored
+
+BIG_FILE = 128 << 20  # from this size on, several processes share a file
+RANGE_BYTES = 24 << 20
+_BUFFER = MAX_SIZE + (4 << 20)
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NOATIME = getattr(os, "O_NOATIME", 0)
+
+
+def open_file(name: bytes, dir_fd: int | None = None) -> int:
+    """Open a regular file to be read, without following a link, waiting for a FIFO, or (if it is ours) touching its atime."""
+    try:
+        return os.open(name, _OPEN | _NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        return os.open(name, _OPEN, dir_fd=dir_fd)
+
+
+class ContentReader:
+    """Turns file content into blobs through one buffer that is never given back."""
+
+    def __init__(self, store: BlobStore, chunker: Chunker, cancel: Cancel) -> None:
+        self._store = store
+        self._chunker = chunker
+        self._cancel = cancel
+        self._memory = mmap.mmap(-1, _BUFFER)  # untouched pages cost nothing: small files never touch most of it
+        self._view = memoryview(self._memory)
+
+    def save(self, fd: int, size: int) -> tuple[list[BlobId], int]:
+        """Store all of an open file; returns its blobs in order and the bytes that were read.
+
+        ``size`` is what ``stat`` said: asking for one byte more tells in a single call whether the file has grown.
+        """
+        view = self._view
+        if size < MIN_SIZE:
+            count = os.readv(fd, [view[: size + 1]])
+            if count == size:
+                return ([self._store.add_data(bytes(view[:count]))], count) if count else ([], 0)
+        else:
+            count = 0
+        return self._save_chunks(fd, count)
+
+    def _save_chunks(self, fd: int, have: int) -> tuple[list[BlobId], int]:
+        ids: list[BlobId] = []
+        total = 0
+        for offset, lengths in self._chunks(fd, have):
+            for length in lengths:
+                ids.append(self._store.add_data(bytes(self._view[offset : offset + length])))
+                offset += length
+                total += length
+        return ids, total
+
+    def _chunks(self, fd: int, have: int = 0) -> Iterator[tuple[int, list[int]]]:
+        """Fill the buffer again and again; yields (offset in the buffer, chunk lengths from there)."""
+        view, cuts = self._view, self._chunker.cuts
+        ended = False
+        left = have
+        while not ended:
+            self._cancel.check()
+            while have < _BUFFER:
+                count = os.readv(fd, [view[have:]])
+                if count == 0:
+                    ended = True
+                    break
+                have += count
+            lengths = cuts(view[:have], final=ended, scanned=min(left, have))
+            yield 0, lengths
+            used = sum(lengths)
+            left = have - used
+            if left and used:
+                view[:left] = bytes(view[used:have])
+            have = left
+
+    def cut(self, file: int, path: bytes) -> Iterator[Ranges | CutDone]:
+        """Find the boundaries of a big file, a range at a time, so that other processes store what is known already."""
+        number = offset = size = 0
+        start, pending = 0, []
+        try:
+            fd = open_file(path)
+        except OSError as error:
+            yield CutDone(file, 0, 0, error.strerror or str(error), False)
+            return
+        try:
+            before = os.fstat(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            for _, lengths in self._chunks(fd):
+                for length in lengths:
+                    pending.append(length)
+                    size += length
+                    if size - start >= RANGE_BYTES:
+                        yield Ranges(file, number, path, start, tuple(pending))
+                        number, start, pending = number + 1, size, []
+            if pending:
+                yield Ranges(file, number, path, start, tuple(pending))
+                number += 1
+            after = os.fstat(fd)
+            changed = (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)
+            yield CutDone(file, number, size, "", changed)
+        except OSError as error:
+            yield CutDone(file, number, offset, error.strerror or str(error), True)
+        finally:
+            os.close(fd)
+
+    def save_ranges(self, task: Ranges) -> Stored:
+        """Read one range again and store its blobs. A file that shrank meanwhile yields fewer bytes: ``size`` tells."""
+        ids: list[BlobId] = []
+        offset = task.offset
+        try:
+            fd = open_file(task.path)
+        except OSError:
+            return Stored(task.file, task.number, [], 0)
+        try:
+            for length in task.lengths:
+                self._cancel.check()
+                view = self._view[:length]
+                count = 0
+                while count < length and (got := os.preadv(fd, [view[count:]], offset + count)):
+                    count += got
+                if count:
+                    ids.append(self._store.add_data(bytes(view[:count])))
+                offset += count
+                if count < length:
+                    break
+        except OSError:
+            return Stored(task.file, task.number, ids, offset - task.offset)
+        finally:
+            os.close(fd)
+        return Stored(task.file, task.number, ids, offset - task.offset)

@@ -1,0 +1,352 @@
+"""One process's part of a backup: visit directories, save what is in them, and close the trees that are complete."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.files.names import Names
+from holdfast.files.rules import Rules
+from holdfast.files.xattrs import read_xattrs
+from holdfast.format.chunker import Chunker
+from holdfast.format.node import NodeWriter
+from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.errors import Cancelled
+from holdfast.kernel.ids import BlobId
+from holdfast.repository import Repository
+from holdfast.repository.index import SharedIds
+from holdfast.vaults.archive import frames
+from holdfast.vaults.archive.content import BIG_FILE, ContentReader, open_file
+from holdfast.vaults.archive.frames import Frame
+from holdfast.vaults.archive.memo import Memo
+from holdfast.vaults.archive.old import OldNode, OldTrees
+from holdfast.vaults.archive.scan import Item, Listing, list_directory, open_directory, read_ignore_file
+from holdfast.vaults.archive.store import BlobStore
+from holdfast.vaults.archive.tasks import (
+    Answer, BigFile, Cut, Finish, Finished, OldTree, Ranges, Report, Task, Visit,
+)  # fmt: skip
+
+ENTRIES_PER_TASK = 1500  # after this many entries ...
+BYTES_PER_TASK = 24 << 20  # ... or bytes read, a worker hands back the directories that it has not begun
+
+_CHANGED_KIND = "is not what it was a moment ago; the next backup will see what it has become"
+_KIND = 0o170000
+_FILE, _DIR, _LINK = 0o100000, 0o040000, 0o120000
+_SPECIAL = frozenset((0o060000, 0o020000, 0o010000))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all processes of one backup have in common; made before the fork.
+
+    ``force`` reads every file again; ``verbose`` reports every file; ``share_files`` lets several processes read one big
+    file; ``skip`` are (device, inode) of directories that are never saved: the vault itself.
+    """
+
+    repository: Repository
+    rules: Rules
+    memo: Memo
+    salt: bytes
+    stored: SharedIds
+    cancel: Cancel
+    offset_at: Callable[[int], int]
+    skip: frozenset[tuple[int, int]]
+    force: bool
+    verbose: bool
+    dry_run: bool
+    share_files: bool
+    spool_tag: str
+
+
+class Saver:
+    """Handles the tasks of one process. ``answers`` is what a pool worker calls."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.store = BlobStore(job.repository, job.stored, dry_run=job.dry_run, spool_tag=job.spool_tag)
+        self._reader = ContentReader(self.store, Chunker(job.repository.config.polynomial), job.cancel)
+        self.names = Names()
+        self.nodes = NodeWriter(job.offset_at)
+        self.old_trees = OldTrees(self.store.read_tree, self.nodes, self.names, self.store.has)
+        self._tickets = itertools.count(os.getpid() << 40)
+        self._report = Report()
+        self._frames: dict[int, Frame] = {}
+        self._bytes = 0
+
+    def answers(self, task: Task) -> Iterator[Answer]:
+        """Do one task. After a cancel, what is stored so far is still reported, the rest is dropped."""
+        try:
+            if isinstance(task, Visit):
+                yield self._walk(task)
+            elif isinstance(task, Finish):
+                yield Finished(*self.store.leave())
+            elif isinstance(task, Cut):
+                yield from self._reader.cut(task.file, task.path)
+            elif isinstance(task, Ranges):
+                yield self._reader.save_ranges(task)
+                yield self._hand_back([])
+        except Cancelled:
+            yield self._hand_back([])
+        except BaseException:
+            self.store.discard()
+            raise
+
+    # -- directories -----------------------------------------------------------------------------------------------
+
+    def _walk(self, first: Visit) -> Report:
+        stack = [first]
+        entries = 0
+        self._bytes = 0
+        while stack and entries < ENTRIES_PER_TASK and self._bytes < BYTES_PER_TASK:
+            self._job.cancel.check()
+            entries += 1 + self._visit(stack.pop(), stack)
+        return self._hand_back(stack)
+
+    def _hand_back(self, visits: list[Visit]) -> Report:
+        report, self._report = self._report, Report()
+        report.frames = list(self._frames.values())
+        self._frames.clear()
+        report.visits = visits
+        report.packs = self.store.take_packs()
+        report.counts.add(self.store.counts)
+        self.store.counts = type(report.counts)()
+        return report
+
+    def _visit(self, visit: Visit, stack: list[Visit]) -> int:
+        """Save one directory's own files and push its subdirectories; returns how many entries it had."""
+        self._report.current = visit.path
+        try:
+            fd = open_directory(visit.path)
+        except OSError as error:
+            self._leave_out(visit, error)
+            return 0
+        try:
+            scope, listing = self._list(fd, visit)
+            frame = Frame(next(self._tickets), visit.parent, visit.order, listing.key)
+            known = self._job.memo.find(listing.key)
+            frame.known = known if known is not None and self.store.has(known[1]) else None
+            old = visit.old
+            if frame.known is not None:
+                frame.old_tree = frame.known[1]
+                self._keep_known(frame, listing)
+                old = frame.known[1]
+            else:
+                frame.old_tree = self.old_trees.resolve(old)
+                old = frame.old_tree
+                self._save_items(frame, listing, fd, visit, old)
+            children = []
+            for item in listing.items:
+                if item.stat.st_mode & _KIND == _DIR:
+                    child_old: OldTree = None if old is None else (old, item.name)
+                    order = len(children)
+                    path = visit.path + b"/" + item.name if visit.path != b"/" else b"/" + item.name
+                    children.append(Visit(frame.ticket, order, path, item.name, scope, child_old, visit.device))
+        except OSError as error:
+            self._leave_out(visit, error)
+            return 0
+        finally:
+            os.close(fd)
+        self._frames[frame.ticket] = frame
+        stack.extend(reversed(children))
+        if frame.missing == 0:
+            self._close(frame)
+        return len(listing.items)
+
+    def _list(self, fd: int, visit: Visit) -> tuple[Any, Listing]:
+        job = self._job
+        names = [os.fsencode(name) for name in os.listdir(fd)]
+        ignore_name = job.rules.ignore_file
+        text = read_ignore_file(fd, ignore_name) if ignore_name and ignore_name in names else None
+        if visit.name:
+            scope = visit.scope.enter(visit.name, text)
+        else:
+            scope = visit.scope if text is None else visit.scope.with_ignore_file(text)
+        kept = scope.keeps_only(set(names), fd)
+        if kept is not None:
+            self._report.counts.excluded += len(names) - 1
+            names = [kept]
+        listing = list_directory(names, fd, scope, job.rules.larger_than, job.salt)
+        if job.skip or visit.device >= 0:
+            listing = self._without_foreign(listing, visit)
+        self._report.counts.excluded += listing.excluded
+        return scope, listing
+
+    def _without_foreign(self, listing: Listing, visit: Visit) -> Listing:
+        """Leave out the vault itself and, if asked, what lies on other devices (a mount point is kept as an empty folder)."""
+        items = [
+            item
+            for item in listing.items
+            if not (item.stat.st_mode & _KIND == _DIR and (item.stat.st_dev, item.stat.st_ino) in self._job.skip)
+            and not (visit.device >= 0 and item.stat.st_dev != visit.device)
+        ]
+        if len(items) == len(listing.items):
+            return listing
+        key = frames.children_key([BlobId(listing.key), BlobId(b"".join(item.name + b"/" for item in items))])
+        return Listing(items, key, listing.excluded + len(listing.items) - len(items))
+
+    def _leave_out(self, visit: Visit, error: OSError) -> None:
+        """A directory that cannot be read is not in the snapshot; everything around it is."""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            self._tell("warning", visit.path, "vanished while the backup was running")
+        else:
+            self._tell("failed", visit.path, error.strerror or str(error))
+        self._fill(visit.parent, visit.order, None)
+
+    def _keep_known(self, frame: Frame, listing: Listing) -> None:
+        """Everything here is as the memo knows it: count it, and wait for the subdirectories."""
+        counts = self._report.counts
+        for item in listing.items:
+            kind = item.stat.st_mode & _KIND
+            if kind == _DIR:
+                frame.subtrees.append((0, None))
+            elif kind == _FILE:
+                counts.files_unmodified += 1
+                counts.total_bytes += item.stat.st_size
+                if self._job.verbose:
+                    self._tell("unchanged", self._report.current + b"/" + item.name, "")
+        frame.missing = len(frame.subtrees)
+
+    def _close(self, frame: Frame) -> None:
+        """The frame has no holes left: make its tree, and go on with the frame around it if that was its last hole."""
+        closed = frames.close(frame, self.store)
+        report = self._report
+        if closed.memo is not None:
+            report.memo += closed.memo
+        count_directory(report.counts, frame.old_tree, closed.tree)
+        self._frames.pop(frame.ticket, None)
+        self._fill(frame.parent, frame.slot, closed.tree)
+
+    def _fill(self, ticket: int, order: int, tree: BlobId | None) -> None:
+        frame = self._frames.get(ticket)
+        if frame is None:
+            self._report.fills.append((ticket, order, tree))
+            return
+        frame.fill_subtree(order, tree)
+        if frame.missing == 0:
+            self._close(frame)
+
+    # -- entries ---------------------------------------------------------------------------------------------------
+
+    def _save_items(self, frame: Frame, listing: Listing, fd: int, visit: Visit, old: BlobId | None) -> None:
+        old_nodes = self.old_trees.nodes(old)
+        parts, path = frame.parts, visit.path if visit.path != b"/" else b""
+        cancel = self._job.cancel
+        for item in listing.items:
+            kind = item.stat.st_mode & _KIND
+            known = old_nodes.get(item.name) if old_nodes else None
+            try:
+                if kind == _FILE:
+                    part = self._save_file(frame, fd, item, path, known)
+                    if cancel.requested:
+                        cancel.check()
+                elif kind == _DIR:
+                    frame.subtrees.append((len(parts), None))
+                    frame.missing += 1
+                    part = self.directory_head(item.name, item.stat, path + b"/" + item.name)
+                else:
+                    part = self.save_other(item, path + b"/" + item.name, fd)
+            except OSError as error:
+                frame.memoize = False
+                part = None
+                self._failed_item(path + b"/" + item.name, error)
+                if kind == _DIR:  # its attributes could not be read; its content may still be
+                    user, group = self.names.user(item.stat.st_uid), self.names.group(item.stat.st_gid)
+                    part = self.nodes.directory_head(item.name, item.stat, user, group, ())
+            parts.append(part)
+
+    def directory_head(self, name: bytes, st: os.stat_result, path: bytes) -> bytes:
+        """The node of a directory up to its tree's id."""
+        xattrs = read_xattrs(path)
+        return self.nodes.directory_head(name, st, self.names.user(st.st_uid), self.names.group(st.st_gid), xattrs)
+
+    def save_other(self, item: Item, path: bytes, dir_fd: int | None) -> bytes:
+        """The node of a link, a device or a FIFO."""
+        st = item.stat
+        user, group = self.names.user(st.st_uid), self.names.group(st.st_gid)
+        if st.st_mode & _KIND == _LINK:
+            target = os.readlink(item.name if dir_fd is not None else path, dir_fd=dir_fd)
+            return self.nodes.symlink(item.name, st, user, group, read_xattrs(path), target)
+        if st.st_mode & _KIND not in _SPECIAL:
+            raise OSError(errno.EINVAL, "is of a kind that cannot be saved")
+        return self.nodes.special(item.name, st, user, group, read_xattrs(path))
+
+    def save_file(self, item: Item, path: bytes, known: OldNode | None) -> bytes | None:
+        """The node of a single file that the user named, without a directory around it."""
+        frame = Frame(0, 0, 0, b"")
+        return self._save_file(frame, None, item, path.rpartition(b"/")[0], known, whole=True)
+
+    def _save_file(
+        self, frame: Frame, dir_fd: int | None, item: Item, folder: bytes, known: OldNode | None, *, whole: bool = False
+    ) -> bytes | None:
+        name, st = item
+        counts = self._report.counts
+        if known is not None and not self._job.force:
+            node = self.old_trees.unchanged(known, name, st, folder)
+            if node is not None:
+                counts.files_unmodified += 1
+                counts.total_bytes += known.size
+                if self._job.verbose:
+                    self._tell("unchanged", folder + b"/" + name, "")
+                return node
+        if st.st_size >= BIG_FILE and self._job.share_files and not whole:
+            file = next(self._tickets)
+            frame.missing += 1
+            self._report.big_files.append(
+                BigFile(file, frame.ticket, len(frame.parts), folder + b"/" + name, name, known is not None)
+            )
+            return None
+        fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
+        try:
+            content, size = self._reader.save(fd, st.st_size)
+            after = os.fstat(fd)
+            xattrs = read_xattrs(fd)
+        finally:
+            os.close(fd)
+        if after.st_mtime_ns != st.st_mtime_ns or after.st_size != st.st_size or after.st_ino != st.st_ino:
+            if after.st_mode & _KIND != _FILE:
+                raise OSError(errno.ESTALE, _CHANGED_KIND)
+            frame.memoize = False
+            self._tell("warning", folder + b"/" + name, "changed while it was being read; saved as it was read")
+            st = after
+        elif size != st.st_size:
+            frame.memoize = False
+            self._tell("warning", folder + b"/" + name, f"gave {size} bytes though its size is {st.st_size}")
+        self._bytes += size
+        counts.total_bytes += size
+        if known is None:
+            counts.files_new += 1
+        else:
+            counts.files_changed += 1
+        if self._job.verbose:
+            why = "" if known is None else self.old_trees.why_changed(known, st)
+            self._tell("new" if known is None else "changed", folder + b"/" + name, why)
+        return self.nodes.file(name, st, self.names.user(st.st_uid), self.names.group(st.st_gid), xattrs, content, size)
+
+    def _failed_item(self, path: bytes, error: OSError) -> None:
+        if error.errno == errno.ENOENT:
+            self._tell("warning", path, "vanished while the backup was running")
+        elif error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR):
+            self._tell("failed", path, _CHANGED_KIND)
+        else:
+            self._tell("failed", path, error.strerror or str(error))
+
+    def _tell(self, kind: str, path: bytes, why: str) -> None:
+        self._report.events.append((kind, path, why))
+
+    def take_report(self) -> Report:
+        """What has been counted outside of any task."""
+        return self._hand_back([])
+
+
+def count_directory(counts: Any, old: BlobId | None, new: BlobId) -> None:
+    """Count one directory as new, changed or as it was."""
+    if old is None:
+        counts.dirs_new += 1
+    elif old == new:
+        counts.dirs_unmodified += 1
+    else:
+        counts.dirs_changed += 1

@@ -1,0 +1,110 @@
+"""Read one directory: its entries in byte order with what ``stat`` says of them, and a hash over all of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from hashlib import blake2b
+from typing import NamedTuple
+
+from holdfast.files.rules import Scope
+
+_LISTED = struct.Struct("<HIqqqQQIIIQ")  # name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
+_IGNORE_FILE_LIMIT = 1 << 20
+
+
+class Item(NamedTuple):
+    """One entry of a directory."""
+
+    name: bytes
+    stat: os.stat_result
+
+
+class Listing(NamedTuple):
+    """What is to be saved of a directory. ``key`` hashes everything that its tree depends on but its subtrees' content."""
+
+    items: list[Item]
+    key: bytes
+    excluded: int
+
+
+def open_directory(path: bytes) -> int:
+    """Open a directory, also below a path longer than the system takes at once (4,096 bytes)."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+    cut = path.rfind(b"/", 0, 3000)
+    fd = os.open(path[: cut or 1], flags)
+    rest = path[cut + 1 :]
+    while rest:
+        if len(rest) > 3000:
+            cut = rest.rfind(b"/", 0, 3000)
+            part, rest = rest[:cut], rest[cut + 1 :]
+        else:
+            part, rest = rest, b""
+        try:
+            deeper = os.open(part, flags, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+def read_ignore_file(fd: int, name: bytes) -> bytes | None:
+    """The text of an ignore file in the directory ``fd``, or None. Longer than 1 MiB is not an ignore file."""
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        text = os.read(file, _IGNORE_FILE_LIMIT + 1)
+        return text if len(text) <= _IGNORE_FILE_LIMIT else None
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | None, salt: bytes) -> Listing:
+    """``stat`` every name that ``scope`` lets through. Names that vanish meanwhile are left out.
+
+    ``largest``: regular files above this many bytes are left out. ``salt`` goes into the key: what the stored tree
+    depends on beside the directory itself (user names, time zone).
+    """
+    names.sort()
+    items: list[Item] = []
+    excluded = 0
+    digest = blake2b(salt, digest_size=16)
+    pieces: list[bytes] = []
+    excludes, pack, lstat = scope.excludes, _LISTED.pack, os.lstat
+    for name in names:
+        try:
+            st = lstat(name, dir_fd=fd)
+        except FileNotFoundError:
+            continue
+        mode = st.st_mode
+        kind = mode & 0o170000
+        is_dir = kind == 0o040000
+        if kind == 0o140000:
+            continue  # sockets mean nothing without their process
+        if excludes(name, is_dir) or (largest is not None and kind == 0o100000 and st.st_size > largest):
+            excluded += 1
+            continue
+        items.append(Item(name, st))
+        size, links = (0, 0) if is_dir else (st.st_size, st.st_nlink)
+        pieces.append(
+            pack(
+                len(name), mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino, st.st_dev & 0xFFFFFFFFFFFFFFFF,
+                st.st_uid, st.st_gid, links, st.st_rdev,
+            )
+        )  # fmt: skip
+        pieces.append(name)
+    digest.update(b"".join(pieces))
+    return Listing(items, digest.digest(), excluded)

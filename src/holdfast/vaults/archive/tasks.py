@@ -1,0 +1,130 @@
+"""What the backup's processes say to each other: tasks from the parent, answers from the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from holdfast.files.rules import Scope
+from holdfast.kernel.ids import BlobId
+from holdfast.repository.packer import OpenPack, Pack
+from holdfast.vaults.archive.frames import Frame
+
+OldTree = BlobId | tuple[object, bytes] | None
+"""A directory's tree in the parent snapshot: its id, or (the directory above, name) to be looked up when needed."""
+
+
+class Visit(NamedTuple):
+    """Save one directory. ``scope`` is that of the directory around it; ``name`` is empty for a path the user gave."""
+
+    parent: int
+    order: int
+    path: bytes
+    name: bytes
+    scope: Scope
+    old: OldTree
+    device: int  # stay on this device; -1: go anywhere
+
+
+class Ranges(NamedTuple):
+    """Read part of a big file again and store it: blobs of these lengths from ``offset`` on."""
+
+    file: int
+    number: int
+    path: bytes
+    offset: int
+    lengths: tuple[int, ...]
+
+
+class Cut(NamedTuple):
+    """Find the chunk boundaries of a big file, and answer with ``Ranges``."""
+
+    file: int
+    path: bytes
+
+
+class BigFile(NamedTuple):
+    """A file that several processes read together; its node is made by the parent, in that hole of that frame."""
+
+    file: int
+    parent: int
+    position: int
+    path: bytes
+    name: bytes
+    old_content: bool
+
+
+class Stored(NamedTuple):
+    """The blobs of one ``Ranges``: ids in order, and the bytes that were really there."""
+
+    file: int
+    number: int
+    ids: list[BlobId]
+    size: int
+
+
+class CutDone(NamedTuple):
+    """All boundaries of a big file are known: how many ``Ranges`` there are. ``error`` tells why it could not be read."""
+
+    file: int
+    ranges: int
+    size: int
+    error: str
+    changed: bool
+
+
+class Finish(NamedTuple):
+    """Close or hand over the packs that are being filled."""
+
+
+class Finished(NamedTuple):
+    """The answer to ``Finish``."""
+
+    packs: list[Pack]
+    left: list[OpenPack]
+
+
+Task = Visit | Ranges | Cut | Finish
+
+
+@dataclass(slots=True)
+class Counts:
+    """Sums over a part of a backup."""
+
+    files_new: int = 0
+    files_changed: int = 0
+    files_unmodified: int = 0
+    dirs_new: int = 0
+    dirs_changed: int = 0
+    dirs_unmodified: int = 0
+    data_blobs: int = 0
+    tree_blobs: int = 0
+    data_added: int = 0
+    total_bytes: int = 0
+    excluded: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add ``other`` to this."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(slots=True)
+class Report:
+    """What a worker did with one task: what is finished, and what it hands back for others to go on with.
+
+    ``events`` are (kind, path, why) with kind ``failed``, ``warning``, ``new``, ``changed``, ``unchanged`` or ``excluded``.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    fills: list[tuple[int, int, BlobId | None]] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
+    big_files: list[BigFile] = field(default_factory=list)
+    packs: list[Pack] = field(default_factory=list)
+    memo: bytearray = field(default_factory=bytearray)
+    events: list[tuple[str, bytes, str]] = field(default_factory=list)
+    current: bytes = b""
+
+
+Answer = Report | Ranges | CutDone | Stored | Finished

@@ -1,0 +1,113 @@
+"""Begin a backup: the directories above the targets, and the first tasks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from holdfast.vaults.archive import roots
+from holdfast.vaults.archive.assembly import ROOT, Assembly
+from holdfast.vaults.archive.frames import Frame
+from holdfast.vaults.archive.lookback import Parent
+from holdfast.vaults.archive.roots import Target, Top
+from holdfast.vaults.archive.saver import Saver
+from holdfast.vaults.archive.scan import Item
+from holdfast.vaults.archive.tasks import OldTree, Task, Visit
+from holdfast.vaults.base import BackupOptions
+
+_KIND, _FILE, _DIR = 0o170000, 0o100000, 0o040000
+
+
+def begin(
+    targets: Sequence[Target],
+    options: BackupOptions,
+    parent: Parent,
+    saver: Saver,
+    assembly: Assembly,
+    submit: Callable[[Task, bool], None],
+    tell: Callable[[str, bytes, str], None],
+) -> None:
+    """Give ``assembly`` a frame for every directory above the targets, and submit a visit for every target directory."""
+    start = _Start(options, saver, assembly, submit, tell)
+    whole = [target for target in targets if not target.parts]
+    if whole:  # "/" or ".": the listing of that directory is the root tree itself
+        device = os.lstat(whole[0].path).st_dev if options.one_file_system else -1
+        scope = options.rules.root(whole[0].path)
+        submit(Visit(ROOT, 0, whole[0].path, b"", scope, parent.tree, device), False)
+        return
+    start.level(roots.arrange(targets), ROOT, 0, parent.tree)
+
+
+class _Start:
+    """Walks down the directories above the targets."""
+
+    def __init__(
+        self,
+        options: BackupOptions,
+        saver: Saver,
+        assembly: Assembly,
+        submit: Callable[[Task, bool], None],
+        tell: Callable[[str, bytes, str], None],
+    ) -> None:
+        self._options = options
+        self._saver = saver
+        self._assembly = assembly
+        self._submit = submit
+        self._tell = tell
+        self._next = 1
+
+    def level(self, top: Top, above: int, order: int, old: OldTree) -> None:
+        """One directory above targets: its frame waits for everything below it."""
+        frame = Frame(self._next, above, order, b"")
+        self._next += 1
+        frame.memoize = False
+        frame.old_tree = self._saver.old_trees.resolve(old)
+        below: list[tuple[bytes, Top | Target, int]] = []
+        for name in sorted(top):
+            value = top[name]
+            path = value.path if isinstance(value, Target) else _place(value)
+            part, is_dir = self._part(name, path, frame)
+            if is_dir:
+                below.append((name, value, len(frame.subtrees)))
+                frame.subtrees.append((len(frame.parts), None))
+                frame.missing += 1
+            frame.parts.append(part)
+        self._assembly.expect(frame)
+        for name, value, position in below:
+            deeper: OldTree = None if frame.old_tree is None else (frame.old_tree, name)
+            if isinstance(value, Target):
+                device = os.lstat(value.path).st_dev if self._options.one_file_system else -1
+                scope = self._options.rules.root(value.path)
+                self._submit(Visit(frame.ticket, position, value.path, b"", scope, deeper, device), False)
+            else:
+                self.level(value, frame.ticket, position, deeper)
+
+    def _part(self, name: bytes, path: bytes, frame: Frame) -> tuple[bytes | None, bool]:
+        """The node of one entry above or at a target; for a directory its head."""
+        try:
+            st = os.lstat(path)
+            kind = st.st_mode & _KIND
+            if kind == _DIR:
+                return self._saver.directory_head(name, st, path), True
+            if kind == _FILE:
+                known = self._saver.old_trees.nodes(frame.old_tree).get(name)
+                return self._saver.save_file(Item(name, st), path, known), False
+            return self._saver.save_other(Item(name, st), path, None), False
+        except OSError as error:
+            missing = error.errno == errno.ENOENT
+            self._tell("warning" if missing else "failed", path, "vanished" if missing else error.strerror or str(error))
+            return None, False
+
+
+def _place(top: Top) -> bytes:
+    """The directory on this machine that ``top`` stands for: as many levels above a target as it is in the snapshot."""
+    depth = 0
+    value: Top | Target = top
+    while not isinstance(value, Target):
+        value = next(iter(value.values()))
+        depth += 1
+    path = value.path
+    for _ in range(depth):
+        path = os.path.dirname(path)
+    return path

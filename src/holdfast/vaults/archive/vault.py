@@ -1,0 +1,104 @@
+"""The ``Vault`` protocol over an open repository; one verb a file does the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from holdfast.files.entry import Entry
+from holdfast.format.snapshot import Snapshot
+from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.events import Emit, Fact
+from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.ids import SnapshotId
+from holdfast.repository import Repository
+from holdfast.vaults.base import (
+    BackupOptions, BackupSummary, CheckOptions, CheckReport, RestoreOptions, RestoreSummary, SnapshotInfo,
+)  # fmt: skip
+
+_NOTE = "description"  # rustic's field; restic ignores it
+
+
+class ArchiveVault:
+    """An open archive vault. ``memo_folder`` is a local cache folder or None; ``no_lock`` reads without writing a lock."""
+
+    kind = "archive"
+
+    def __init__(self, repository: Repository, memo_folder: Path | None = None, *, no_lock: bool = False) -> None:
+        self.repository = repository
+        self.location = repository.storage.location
+        self._memo_folder = memo_folder
+        self._no_lock = no_lock
+
+    def backup(self, options: BackupOptions, *, emit: Emit, cancel: Cancel) -> BackupSummary:
+        """Save paths as a new snapshot; see :func:`holdfast.vaults.archive.backup.backup`."""
+        from holdfast.vaults.archive.backup import backup
+
+        return backup(self.repository, options, memo_folder=self._memo_folder, emit=emit, cancel=cancel)
+
+    def snapshots(self, emit: Emit | None = None) -> Sequence[SnapshotInfo]:
+        """All readable snapshots, oldest first. Damaged ones are told to ``emit``, or raise ``Corrupt`` without it."""
+
+        def pass_over(identifier: bytes, error: HoldfastError) -> None:
+            if emit is None:
+                raise error
+            emit(Fact("damage.found", error.message, "error", {"snapshot": identifier.hex()}))
+
+        return [describe(identifier, snapshot) for identifier, snapshot in self.repository.snapshots(pass_over)]
+
+    @contextlib.contextmanager
+    def reading(self, *, exclusive: bool = False) -> Iterator[None]:
+        """Hold a lock for reading (none with ``no_lock``), with the index loaded inside."""
+        with contextlib.ExitStack() as stack:
+            if not self._no_lock:
+                lock = stack.enter_context(self.repository.locks.hold(exclusive=exclusive))
+                self.lock = lock
+            yield
+
+    def entries(self, snapshot: SnapshotInfo, path: bytes = b"") -> Iterator[Entry]:
+        """Everything beneath ``path``, depth first; see :mod:`holdfast.vaults.archive.read`."""
+        from holdfast.vaults.archive.read import entries
+
+        return entries(self.repository, snapshot, path)
+
+    def read(self, snapshot: SnapshotInfo, path: bytes) -> Iterator[bytes]:
+        """The content of one file, blob by blob, verified."""
+        from holdfast.vaults.archive.read import read_file
+
+        return read_file(self.repository, snapshot, path)
+
+    def restore(
+        self, snapshot: SnapshotInfo, options: RestoreOptions, *, emit: Emit, cancel: Cancel
+    ) -> RestoreSummary:
+        """Write a snapshot, or part of it, back to a disk; see :mod:`holdfast.vaults.archive.restore`."""
+        from holdfast.vaults.archive.restore import restore
+
+        return restore(self, snapshot, options, emit=emit, cancel=cancel)
+
+    def check(self, options: CheckOptions, *, emit: Emit, cancel: Cancel) -> CheckReport:
+        """Look for damage; see :mod:`holdfast.vaults.archive.check`."""
+        from holdfast.vaults.archive.check import check
+
+        return check(self, options, emit=emit, cancel=cancel)
+
+
+def describe(identifier: SnapshotId, snapshot: Snapshot) -> SnapshotInfo:
+    """A stored snapshot as people see it."""
+    note = snapshot.extra.get(_NOTE)
+    return SnapshotInfo(
+        id=identifier,
+        time=snapshot.time,
+        time_ns=snapshot.time_ns,
+        hostname=snapshot.hostname,
+        username=snapshot.username,
+        paths=tuple(snapshot.paths),
+        tags=tuple(snapshot.tags),
+        parent=snapshot.parent,
+        tree=snapshot.tree,
+        program=snapshot.program_version,
+        summary=snapshot.summary,
+        excludes=tuple(snapshot.excludes),
+        original=snapshot.original,
+        note=note if isinstance(note, str) else "",
+    )

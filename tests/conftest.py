@@ -1,0 +1,25 @@
+"""What every test may ask for: an outside tool, which CI must have and other machines may lack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """``need("restic")`` gives the tool's path; without it the test skips, or fails where ``HOLDFAST_CI=1`` is set."""
+
+    def find(tool: str) -> str:
+        path = shutil.which(tool)
+        if path is None:
+            reason = f"{tool} is not installed"
+            if os.environ.get("HOLDFAST_CI") == "1":
+                pytest.fail(f"{reason}, and CI must have it", pytrace=False)
+            pytest.skip(reason)
+        return path
+
+    return find
