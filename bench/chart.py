@@ -18,6 +18,7 @@ STYLE = """
   text { font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328 }
   .title { font-size: 16px; font-weight: 600 } .set { font-size: 13px; font-weight: 600 }
   .small { font-size: 11px; fill: #59636e } .figure { font-size: 10.5px; fill: #59636e }
+  .ours { font-weight: 600 }
   .holdfast { fill: #1a9c74 } .restic { fill: #8c959f } .borg { fill: #c3a05a }
   .line { stroke: #8c959f; stroke-dasharray: 2 3 }
   @media (prefers-color-scheme: dark) {
@@ -95,11 +96,11 @@ def _bar(tool: str, top: int, wall: float, reference: float) -> str:
         figure += f"  ({share:.2f})"
     if share * SCALE > LONGEST:
         figure = f"\N{RIGHTWARDS ARROW} {figure}"
-    weight = ' font-weight="600"' if tool == OURS else ""
+    kind = "figure ours" if tool == OURS else "figure"
     end = LABELS + width
     return (
         f'<rect class="{tool}" x="{LABELS}" y="{top}" width="{width:.1f}" height="{BAR}" rx="2"/>'
-        f'<text class="figure" x="{end + 5:.1f}" y="{top + BAR - 2}"{weight}>{escape(figure)}</text>'
+        f'<text class="{kind}" x="{end + 5:.1f}" y="{top + BAR - 2}">{escape(figure)}</text>'
     )
 
 

@@ -177,10 +177,10 @@ def _real_tree(folder: Path, quick: bool) -> None:
 DATA_SETS = {
     made.name: made
     for made in (
-        DataSet("a", "2 GiB incompressible, 20 files", _incompressible),
-        DataSet("b", "a real tree, at least 60,000 files and 1.5 GB", _real_tree),
-        DataSet("c", "5,815 texts of 2-40 KB", _texts),
-        DataSet("d", "300,000 tiny files", _tiny),
-        DataSet("one", "one file of 2 GiB", _single),
+        DataSet("a", "2 GiB incompressible", _incompressible),
+        DataSet("b", "a real tree: interpreters, headers, sources", _real_tree),
+        DataSet("c", "texts of 2-40 KB", _texts),
+        DataSet("d", "tiny files", _tiny),
+        DataSet("one", "one single file", _single),
     )
 }

@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,12 @@ from holdfast.format.crypto import BatchOpener, MasterKey, seal, unseal
 from holdfast.format.gostring import quote_name
 from holdfast.format.index import decode_index, encode_index
 from holdfast.format.keyfile import UNSTRETCHED, KeyFile, unlock, wrap
+from holdfast.format.lock import LockInfo
 from holdfast.format.node import Node, NodeWriter
 from holdfast.format.pack import Blob, BlobType, decode_header, encode_header, header_size, parse_trailer
 from holdfast.format.snapshot import Snapshot
 from holdfast.format.tree import check_tree, decode_tree, encode_tree, raw_nodes
 from holdfast.format.unpacked import decode_unpacked, encode_unpacked
-
-pytestmark = pytest.mark.skipif(shutil.which("restic") is None, reason="restic is not installed")
 
 PASSWORD = "correct horse"
 ODD_NAMES = (
@@ -70,9 +69,9 @@ def make_source(root: Path) -> None:
     with contextlib.suppress(OSError):
         os.mknod(root / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         os.mknod(root / "disk", 0o660 | stat.S_IFBLK, os.makedev(8, 17))
-    for name, value in (("user.plain", b"v"), ("user.<odd>", bytes(range(256))), ("user.empty", b"")):
+    for key, value in (("user.plain", b"v"), ("user.<odd>", bytes(range(256))), ("user.empty", b"")):
         with contextlib.suppress(OSError):
-            os.setxattr(root / "text", name, value)
+            os.setxattr(root / "text", key, value)
 
 
 @dataclass
@@ -131,7 +130,10 @@ def restic(repo: Path, *args: str, zone: str = "UTC") -> str:
 
 
 @pytest.fixture(scope="module", params=["UTC", "Asia/Kolkata", "America/New_York"])
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+def opened(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]
+) -> Opened:
+    need("restic")
     zone: str = request.param
     if zone != "UTC" and not Path("/usr/share/zoneinfo", zone).exists():
         pytest.skip("this machine has no time zone database")
@@ -265,7 +267,7 @@ def test_contents_open(opened: Opened) -> None:
     assert len(opened.find("large").content or ()) > 1
 
 
-def test_restic_opens_our_key_and_our_snapshot(opened: Opened, tmp_path: Path) -> None:
+def test_restic_opens_our_key_our_lock_and_our_snapshot(opened: Opened, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     shutil.copytree(opened.root, repo)
     shutil.rmtree(repo / "keys")
@@ -285,6 +287,12 @@ def test_restic_opens_our_key_and_our_snapshot(opened: Opened, tmp_path: Path) -
     snapshot = Snapshot("2026-01-02T03:04:05.6+01:00", opened.snapshot().tree, ("/we",), hostname="ours", tags=("t",))
     sealed = seal(opened.key, os.urandom(16), encode_unpacked(snapshot.encode(), Compressor()))
     (repo / "snapshots" / hashlib.sha256(sealed).hexdigest()).write_bytes(sealed)
+    lock = LockInfo("2026-01-02T03:04:05.6+01:00", False, "lock<er", "me", 4711, 1, 2)
+    sealed_lock = seal(opened.key, os.urandom(16), encode_unpacked(lock.encode(), Compressor()))
+    lock_id = hashlib.sha256(sealed_lock).hexdigest()
+    (repo / "locks" / lock_id).write_bytes(sealed_lock)
+    assert LockInfo.parse(restic(repo, "cat", "lock", lock_id).encode()) == lock
+    (repo / "locks" / lock_id).unlink()
     assert "ours" in restic(repo, "snapshots", "--no-lock")
     restic(repo, "check", "--read-data")
 

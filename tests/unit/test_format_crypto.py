@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,6 +164,21 @@ def test_a_fault_in_the_emitted_bytes_is_noticed() -> None:
 
     with pytest.raises(Corrupt, match="memory or processor fault"):
         Faulty(KEY).seal(b"n" * 16, [b"first", b"payload"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_forked_processes_do_not_share_buffers() -> None:
+    """Workers inherit a sealer and an opener from their parent; what one lays out must not reach the other."""
+    sealer, opener = BatchSealer(KEY), BatchOpener(KEY)
+    scratches = [sealer._plain, sealer._cipher, opener._plain, opener._cipher]
+    before = [bytes(scratch.view[:64]) for scratch in scratches]
+    child = os.fork()
+    if child == 0:
+        for scratch in scratches:
+            scratch.view[:64] = b"c" * 64
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [bytes(scratch.view[:64]) for scratch in scratches] == before
 
 
 def test_keys_are_hidden_and_never_zero() -> None:

@@ -31,6 +31,7 @@ from holdfast.format.pack import (
 from holdfast.format.snapshot import Snapshot
 from holdfast.format.unpacked import decode_unpacked, encode_unpacked
 from holdfast.kernel.errors import Corrupt, Internal, Invalid, Unsupported
+from holdfast.kernel.ids import BlobId, SnapshotId
 
 IDS = st.binary(min_size=32, max_size=32)
 KEY = MasterKey.from_random(bytes(range(64)))
@@ -72,9 +73,10 @@ def test_scrypt_beyond_the_limit_of_the_standard_library_is_only_asked_for_withi
         with pytest.raises(Unsupported) as caught:
             KeyFile.parse(changed(raw, **cost))
         assert caught.value.hint
-    for cost in ({"N": 0}, {"N": 3}, {"N": -2}, {"r": 0}, {"p": 0}, {"N": "x"}, {"N": 1.5}):
+    impossible: tuple[dict[str, Any], ...] = ({"N": 0}, {"N": 3}, {"N": -2}, {"r": 0}, {"p": 0}, {"N": "x"}, {"N": 1.5})
+    for nonsense in impossible:
         with pytest.raises(Corrupt):
-            KeyFile.parse(changed(raw, **cost))
+            KeyFile.parse(changed(raw, **nonsense))
 
 
 def test_key_files_that_cannot_be_used_say_why() -> None:
@@ -399,10 +401,10 @@ def test_snapshot_round_trip(snapshot: Snapshot) -> None:
     assert not {60, 62, 38} & set(raw)
 
 
-def test_snapshot_fields_are_in_resticss_order() -> None:
-    full = Snapshot(
-        "2026-01-02T03:04:05Z", b"t" * 32, ("/a",), b"p" * 32, "h", "u", 1, 2, ("e",), ("t",), b"o" * 32, "v", {"x": 1}
-    )  # type: ignore[arg-type]
+def test_snapshot_fields_are_in_restics_order() -> None:
+    parent, tree, original = SnapshotId(b"p" * 32), BlobId(b"t" * 32), SnapshotId(b"o" * 32)
+    moment = "2026-01-02T03:04:05Z"
+    full = Snapshot(moment, tree, ("/a",), parent, "h", "u", 1, 2, ("e",), ("t",), original, "v", {"x": 1})
     order = "time parent tree paths hostname username uid gid excludes tags original program_version summary"
     assert list(json.loads(full.encode())) == order.split()
     assert full.time_ns == 1767323045 * 10**9
@@ -461,6 +463,13 @@ def test_locks_of_root_leave_ids_out_and_damage_is_refused() -> None:
     lock = LockInfo("2026-01-02T03:04:05Z", True, "h", "root", 7)
     raw = lock.encode()
     assert raw == b'{"time":"2026-01-02T03:04:05Z","exclusive":true,"hostname":"h","username":"root","pid":7}'
-    for fields in ({"time": ""}, {"exclusive": "yes"}, {"pid": -1}, {"pid": "7"}, {"hostname": []}):
+    damages: tuple[dict[str, Any], ...] = (
+        {"time": ""},
+        {"exclusive": "yes"},
+        {"pid": -1},
+        {"pid": "7"},
+        {"hostname": []},
+    )
+    for fields in damages:
         with pytest.raises(Corrupt):
             LockInfo.parse(changed(raw, **fields))

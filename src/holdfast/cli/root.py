@@ -96,12 +96,10 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     code = _run(common, arguments)
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        # The reader went away. Without this the interpreter complains about it once more while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = code or 1
     except OSError as error:
+        # Nobody reads, or the disk is full. What is left in the buffer goes nowhere: otherwise the interpreter tries
+        # once more while it ends, and complains in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _tell(common, error)
     sys.exit(code)
 

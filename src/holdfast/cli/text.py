@@ -27,9 +27,9 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def duration(seconds: float) -> str:
-    """``0.84 s``, ``12.3 s``, ``4:05 min``, ``2:03:59 h``."""
+    """``0.01 s``, ``12.3 s``, ``4:05 min``, ``2:03:59 h``."""
     if seconds < 10:
-        return f"{seconds:.2g} s" if seconds < 0.1 else f"{seconds:.1f} s"
+        return f"{seconds:.2f} s" if seconds < 0.1 else f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds + 0.5), 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -236,11 +237,9 @@ def _below(line: bytes, root: bytes) -> bytes:
     """``line`` without the path ``root`` that it begins with, if it does, be that escaped or not."""
     if root == b"/":
         return line
-    sign, body = (b"!", line[1:]) if line.startswith(b"!") else (b"", line)
-    for prefix in (root + b"/", escape(root) + b"/"):
-        if body.startswith(prefix) and body != prefix:
-            return sign + body[len(prefix) - 1 :]
-    return line
+    spelt = b"".join(rb"\\?" + re.escape(bytes([byte])) for byte in root)
+    found = re.match(b"(!?)" + spelt + b"(/.+)", line, re.DOTALL)
+    return found[1] + found[2] if found else line
 
 
 def _relative(pattern: bytes, root: bytes) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from mmap import mmap
+from mmap import ACCESS_COPY, mmap
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
@@ -26,6 +26,8 @@ _COUNTER_RANGE = 1 << 128
 _WINDOW = 512 * 1024
 # Buffers that one giant item forced to grow beyond this are given back after the call.
 _KEEP = 16 * 1024 * 1024
+# From here on, copying into a shared key stream costs more than the 0.5 us that it saves (64 KiB: 25 us against 20).
+_ALONE = 16 * 1024
 # Cipher.update_into wants room for one block less one byte beyond its input.
 _SPARE = _BLOCK - 1
 
@@ -115,23 +117,28 @@ def unseal(key: MasterKey, sealed: Buffer) -> bytes:
         return Cipher(algorithms.AES(key.encrypt), modes.CTR(nonce)).decryptor().update(ciphertext)
 
 
+def _private_memory(size: int) -> memoryview:
+    # Copy-on-write, because mmap's default is shared: two processes that were forked would write into one buffer.
+    return memoryview(mmap(-1, size, access=ACCESS_COPY))
+
+
 class _Scratch:
     """Anonymous memory that is allocated once, never zero-filled by us, and grown when an item needs it."""
 
     __slots__ = ("view",)
 
     def __init__(self) -> None:
-        self.view = memoryview(mmap(-1, _WINDOW + _SPARE))
+        self.view = _private_memory(_WINDOW + _SPARE)
 
     def reserve(self, size: int) -> None:
         """Make room for ``size`` bytes (spare included); what was inside is forgotten when it grows."""
         if size > len(self.view):
-            self.view = memoryview(mmap(-1, size))
+            self.view = _private_memory(size)
 
     def shrink(self) -> None:
         """Give back memory that a giant item forced us to take."""
         if len(self.view) > _KEEP:
-            self.view = memoryview(mmap(-1, _WINDOW + _SPARE))
+            self.view = _private_memory(_WINDOW + _SPARE)
 
 
 def _windows(blocks: Sequence[int]) -> list[tuple[int, int]]:
@@ -257,8 +264,8 @@ class BatchOpener:
     def open(self, sealed: Sequence[Buffer]) -> list[bytes | None]:
         """The plaintext of every unit, in order; None where the unit is malformed or its tag does not match.
 
-        Units whose nonces follow each other as :class:`BatchSealer` makes them (the usual case for neighbours in a
-        pack) share one key stream.
+        Small units whose nonces follow each other as :class:`BatchSealer` makes them (the usual case for neighbours
+        in a pack) share one key stream.
         """
         opened: list[bytes | None] = [None] * len(sealed)
         nonces = [bytes(unit[:NONCE_SIZE]) if len(unit) >= OVERHEAD else _ZERO_NONCE for unit in sealed]
@@ -274,6 +281,10 @@ class BatchOpener:
             view = memoryview(sealed[item])
             body = view[NONCE_SIZE:-TAG_SIZE]
             if not compare_digest(tag(one_time, body), view[-TAG_SIZE:]):
+                continue
+            if len(body) >= _ALONE:
+                self._decryptor.reset_nonce(nonce)
+                opened[item] = self._decryptor.update(body)
                 continue
             counter = int.from_bytes(nonce, "big")
             count = _blocks(len(body))

@@ -169,6 +169,8 @@ def _xattrs(listed: Any) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def _content(listed: Any) -> tuple[BlobId, ...]:
+    if type(listed) is list and len(listed) == 1:
+        return (BlobId(parse_id(listed[0], "content", _WHAT)),)
     try:
         ids: tuple[Any, ...] = tuple(map(binascii.unhexlify, listed))
     except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from holdfast.format.pack import Blob, BlobType
@@ -182,45 +182,56 @@ def _larger(old: mmap.mmap, used: int, size: int) -> mmap.mmap:
 class SharedIds:
     """A set of 32-byte ids that forked processes add to at the same time without a lock.
 
-    Levels of doubling size, all mapped before the fork; untouched pages cost nothing. A lost race only means that an id
-    is not found and its blob is stored twice, which is legal and harmless; a torn write can never match a real id.
-    Lookups probe at most ``_PROBES`` slots a level, so a full level only forgets.
+    Ids are appended to a shared log, whose blocks each belong to one process, and found through shared hash tables of
+    positions in that log. A lost race only means that an id is not found and its blob is stored twice, which is legal and
+    harmless. An id is compared in full, so nothing is ever found that is not there. Pages that nobody touches cost nothing.
     """
 
-    _PROBES = 24
-    _LEVELS = 10
-    _SMALLEST = 14  # bits: 16,384 slots, half a MiB
+    _PROBES = 32
+    _BITS = (20, 25)  # the second table serves once the first is so full that a run of 32 slots is taken
+    _BLOCK = 4096
+    _ROOM = 1 << 25
 
     def __init__(self) -> None:
-        self._levels = [mmap.mmap(-1, 32 << (self._SMALLEST + level)) for level in range(self._LEVELS)]
-        self._top = mmap.mmap(-1, 1)  # the level that is being filled
-        self._added = 0
+        self._log = mmap.mmap(-1, 32 * self._ROOM, flags=_LAZY)
+        self._tables = [mmap.mmap(-1, _SLOT << bits, flags=_LAZY) for bits in self._BITS]
+        self._blocks_taken = mmap.mmap(-1, 8)
 
-    def add(self, identifier: bytes) -> bool:
-        """Add an id; False if it was there."""
-        key = int.from_bytes(identifier[:8], "little")
-        top = self._top[0]
-        for level in range(top, -1, -1):
-            table, mask = self._levels[level], (1 << (self._SMALLEST + level)) - 1
-            slot = key & mask
-            for _ in range(self._PROBES):
-                found = table[slot * 32 : slot * 32 + 32]
-                if found == identifier:
-                    return False
-                if found == _EMPTY:
-                    break
-                slot = (slot + 1) & mask
-        table, mask = self._levels[top], (1 << (self._SMALLEST + top)) - 1
-        slot = key & mask
-        for _ in range(self._PROBES):
-            if table[slot * 32 : slot * 32 + 32] == _EMPTY:
-                table[slot * 32 : slot * 32 + 32] = identifier
-                return True
-            slot = (slot + 1) & mask
-        if self._top[0] == top and top + 1 < self._LEVELS:  # a run this long means: about two thirds full
-            self._top[0] = top + 1
-            return self.add(identifier)
-        return True
+    def adder(self) -> Callable[[bytes], bool]:
+        """A function for one process that adds an id and tells whether it was new. Make it after the fork."""
+        log, tables, probes = self._log, self._tables, range(self._PROBES)
+        masks = [(1 << bits) - 1 for bits in self._BITS]
+        from_bytes = int.from_bytes
+        position = end = 0
+
+        def add(identifier: bytes) -> bool:
+            nonlocal position, end
+            key = from_bytes(identifier[:8], "little")
+            for table, mask in zip(tables, masks, strict=True):
+                slot = (key & mask) * 4
+                for _ in probes:
+                    at = from_bytes(table[slot : slot + 4], "little")
+                    if at == 0:
+                        if position == end:
+                            position = self._take_block()
+                            end = position + self._BLOCK
+                        if end <= self._ROOM:
+                            log[position * 32 : position * 32 + 32] = identifier
+                            position += 1
+                            table[slot : slot + 4] = position.to_bytes(4, "little")
+                        return True
+                    if log[at * 32 - 32 : at * 32] == identifier:
+                        return False
+                    slot = (slot + 4) & (mask * 4)
+            return True
+
+        return add
+
+    def _take_block(self) -> int:
+        """The first position of an unused block. Two processes may get the same one: then ids are forgotten, not mixed up."""
+        number = int.from_bytes(self._blocks_taken[:], "little")
+        self._blocks_taken[:] = (number + 1).to_bytes(8, "little")
+        return number * self._BLOCK
 
 
-_EMPTY = bytes(32)
+_LAZY = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)

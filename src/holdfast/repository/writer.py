@@ -24,16 +24,15 @@ class Writer:
 
     def __init__(self, repository: Repository, lock: Lock) -> None:
         self._repository = repository
-        self._pending: list[tuple[PackId, list[Blob]]] = []
+        self._pending: list[Pack] = []
         self._pending_blobs = 0
         self._last_save = repository.clock.monotonic()
         self.lock = lock
 
     def record(self, pack: Pack) -> None:
         """Remember a pack that is durable. Now and then this writes an interim index."""
-        self._pending.append((pack.id, pack.blobs))
-        self._pending_blobs += len(pack.blobs)
-        self._repository.index.add(pack.id, pack.blobs)
+        self._pending.append(pack)
+        self._pending_blobs += pack.count
         age = self._repository.clock.monotonic() - self._last_save
         if self._pending_blobs >= INTERIM_BLOBS or age >= INTERIM_SECONDS:
             self.save_index()
@@ -43,11 +42,11 @@ class Writer:
         while self._pending:
             part: list[tuple[PackId, list[Blob]]] = []
             blobs = 0
-            for pack, listed in self._pending:
-                if part and blobs + len(listed) > INTERIM_BLOBS:
+            for pack in self._pending:
+                if part and blobs + pack.count > INTERIM_BLOBS:
                     break
-                part.append((pack, listed))
-                blobs += len(listed)
+                part.append((pack.id, pack.blobs))
+                blobs += pack.count
             self._repository.write_unpacked(layout.INDEX, encode_index(part))
             del self._pending[: len(part)]
         self._pending_blobs = 0

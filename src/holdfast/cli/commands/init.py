@@ -31,7 +31,7 @@ CHUNKER_REMARK = (
 @shared()
 @click.pass_obj
 def command(common: Common, location: str | None, new_key_file: str | None, more: tuple[str, ...]) -> None:
-    """Make a new vault at LOCATION.
+    """Make a new vault.
 
     Without LOCATION and --vault, the default vault is made, with a generated key file. Elsewhere the password comes
     from --password-file, --password-command, HOLDFAST_PASSWORD, or a question at the terminal.

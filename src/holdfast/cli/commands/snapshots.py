@@ -41,7 +41,7 @@ def command(
     tags: tuple[str, ...],
     paths: tuple[str, ...],
 ) -> int:
-    """List the snapshots in a vault, oldest first."""
+    """List the snapshots in a vault. The oldest comes first."""
     from holdfast.app.selection import make_filter
     from holdfast.app.snapshots import list_snapshots
 

@@ -120,7 +120,7 @@ class _Backup:
                 queue.append(task)
 
         def record(pack: Pack) -> None:
-            self._packed += sum(blob.length for blob in pack.blobs)
+            self._packed += pack.payload
             if writer is not None:
                 writer.record(pack)
 

@@ -23,7 +23,7 @@ class BlobStore:
     def __init__(self, repository: Repository, stored: SharedIds, *, dry_run: bool, spool_tag: str) -> None:
         self._repository = repository
         self._has = repository.index.has
-        self._is_new = stored.add
+        self._is_new = stored.adder()
         self._dry_run = dry_run
         self._packers = [
             Packer(repository.storage, repository.master, kind, repository.draw, spool_tag=spool_tag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from holdfast.files.entry import Entry
@@ -13,6 +13,7 @@ from holdfast.kernel.events import Emit, Fact
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import SnapshotId
 from holdfast.repository import Repository
+from holdfast.repository.locks import Lock
 from holdfast.vaults.base import (
     BackupOptions, BackupSummary, CheckOptions, CheckReport, RestoreOptions, RestoreSummary, SnapshotInfo,
 )  # fmt: skip
@@ -48,22 +49,27 @@ class ArchiveVault:
         return [describe(identifier, snapshot) for identifier, snapshot in self.repository.snapshots(pass_over)]
 
     @contextlib.contextmanager
-    def reading(self, *, exclusive: bool = False) -> Iterator[None]:
-        """Hold a lock for reading (none with ``no_lock``), with the index loaded inside."""
+    def reading(
+        self, *, exclusive: bool = False, on_damage: Callable[[bytes, HoldfastError], None] | None = None
+    ) -> Iterator[Lock | None]:
+        """Hold a lock for reading (None with ``no_lock``), with the index loaded inside.
+
+        Damaged index files go to ``on_damage``, or raise ``Corrupt`` without it. Long work calls ``start_renewing`` of
+        the lock once it has forked its workers. Take the list of snapshots before this.
+        """
         with contextlib.ExitStack() as stack:
-            if not self._no_lock:
-                lock = stack.enter_context(self.repository.locks.hold(exclusive=exclusive))
-                self.lock = lock
-            yield
+            lock = None if self._no_lock else stack.enter_context(self.repository.locks.hold(exclusive=exclusive))
+            self.repository.load_index(on_damage)
+            yield lock
 
     def entries(self, snapshot: SnapshotInfo, path: bytes = b"") -> Iterator[Entry]:
-        """Everything beneath ``path``, depth first; see :mod:`holdfast.vaults.archive.read`."""
+        """``path`` and everything beneath, depth first, by a loaded index (:meth:`reading`); see :mod:`.read`."""
         from holdfast.vaults.archive.read import entries
 
         return entries(self.repository, snapshot, path)
 
     def read(self, snapshot: SnapshotInfo, path: bytes) -> Iterator[bytes]:
-        """The content of one file, blob by blob, verified."""
+        """The content of one file, blob by blob, verified, by a loaded index (:meth:`reading`)."""
         from holdfast.vaults.archive.read import read_file
 
         return read_file(self.repository, snapshot, path)
