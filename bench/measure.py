@@ -47,6 +47,7 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: P
     with log.open("ab") as output:
         output.write(f"\n$ {' '.join(command)}\n".encode())
         output.flush()
+        said_before = output.tell()
         begin = time.perf_counter()
         process = subprocess.Popen(
             command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
@@ -58,7 +59,8 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: P
         process.returncode = os.waitstatus_to_exitcode(status)
         sampler.stop()
     if process.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        said = log.read_bytes()[said_before:].decode(errors="replace")
+        tail = "\n".join(said.splitlines()[-15:])
         raise CommandFailed(f"exit status {process.returncode}: {' '.join(command)}\n{tail}")
     # ru_maxrss is for systems without /proc (macOS counts it in bytes): on Linux it includes what this process itself
     # had resident when it forked.

@@ -39,6 +39,7 @@ def measure_all(work: Path, runs: int) -> dict[str, float]:
     """Median wall seconds of each command, taking turns; the vault's key is not stretched and holds one snapshot."""
     places = Places(work / "vault", work / "home", work / "password", work / "template")
     places.password_file.write_text(secrets.token_hex(32))
+    places.password_file.chmod(0o600)
     make_template(places.template, places.password_file, stretched=False)
     tool = Holdfast(places)
     tool.create()

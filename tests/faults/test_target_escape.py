@@ -72,6 +72,7 @@ VERBS: dict[str, Callable[[Target, bytes], object]] = {
 def test_impossible_paths_are_refused(target: Target, outside: Path, verb: str) -> None:
     create(target, b"inside")
     target.directory(b"d")
+    target.directory(b"a")
     before = tree(outside.parent)
     for path in HOSTILE:
         if path or verb != "directory":  # the empty path is the root

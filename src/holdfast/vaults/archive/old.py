@@ -64,7 +64,7 @@ class OldTrees:
         self._load(tree)
         return self._files[tree]
 
-    def unchanged(self, old: OldNode, name: bytes, st: os.stat_result, folder: bytes) -> bytes | None:
+    def unchanged(self, old: OldNode, name: bytes, st: os.stat_result, path: bytes) -> bytes | None:
         """The file's node if size, mtime, ctime and inode are what they were and the vault still holds its content."""
         fields = old.fields
         content = fields.get("content")
@@ -97,7 +97,7 @@ class OldTrees:
             and self._writer.time(st.st_ctime_ns) == fields.get("ctime")
         ):
             return old.raw  # attributes cannot change without ctime: the node is what we would write
-        xattrs = read_xattrs(folder + b"/" + name)
+        xattrs = read_xattrs(path)
         return self._writer.file(name, st, user, group, xattrs, ids, st.st_size)
 
     def why_changed(self, old: OldNode, st: os.stat_result) -> str:

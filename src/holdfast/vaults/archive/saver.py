@@ -34,6 +34,7 @@ ENTRIES_PER_TASK = 1500  # after this many entries ...
 BYTES_PER_TASK = 24 << 20  # ... or bytes read, a worker hands back the directories that it has not begun
 
 _CHANGED_KIND = "is not what it was a moment ago; the next backup will see what it has become"
+_LONG_PATH = 3800  # the system takes 4,095 bytes at once, a name has up to 255
 _KIND = 0o170000
 _FILE, _DIR, _LINK = 0o100000, 0o040000, 0o120000
 _SPECIAL = frozenset((0o060000, 0o020000, 0o010000))
@@ -246,9 +247,9 @@ class Saver:
                 elif kind == _DIR:
                     frame.subtrees.append((len(parts), None))
                     frame.missing += 1
-                    part = self.directory_head(item.name, item.stat, path + b"/" + item.name)
+                    part = self.directory_head(item.name, item.stat, _reachable(path, item.name, fd))
                 else:
-                    part = self.save_other(item, path + b"/" + item.name, fd)
+                    part = self.save_other(item, _reachable(path, item.name, fd), fd)
             except OSError as error:
                 frame.memoize = False
                 part = None
@@ -285,14 +286,15 @@ class Saver:
         name, st = item
         counts = self._report.counts
         if known is not None and not self._job.force:
-            node = self.old_trees.unchanged(known, name, st, folder)
+            path = folder + b"/" + name if dir_fd is None else _reachable(folder, name, dir_fd)
+            node = self.old_trees.unchanged(known, name, st, path)
             if node is not None:
                 counts.files_unmodified += 1
                 counts.total_bytes += known.size
                 if self._job.verbose:
                     self._tell("unchanged", folder + b"/" + name, "")
                 return node
-        if st.st_size >= BIG_FILE and self._job.share_files and not whole:
+        if st.st_size >= BIG_FILE and self._job.share_files and not whole and len(folder) < _LONG_PATH:
             file = next(self._tickets)
             frame.missing += 1
             self._report.big_files.append(
@@ -340,6 +342,11 @@ class Saver:
     def take_report(self) -> Report:
         """What has been counted outside of any task."""
         return self._hand_back([])
+
+
+def _reachable(folder: bytes, name: bytes, dir_fd: int) -> bytes:
+    """A path that the system takes, also where the whole one is too long for it."""
+    return folder + b"/" + name if len(folder) < _LONG_PATH else b"/proc/self/fd/%d/%s" % (dir_fd, name)
 
 
 def count_directory(counts: Any, old: BlobId | None, new: BlobId) -> None:

@@ -1,0 +1,139 @@
+"""An archive vault's snapshots, one folder at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+
+from holdfast.files.entry import Entry
+from holdfast.files.safepath import check_name
+from holdfast.format.node import Node
+from holdfast.kernel.errors import Corrupt, Invalid, NotFound
+from holdfast.kernel.ids import BlobId
+from holdfast.repository import Repository
+from holdfast.vaults.archive.read import entry_of, find_node, parts_of, read_tree
+from holdfast.vaults.base import SnapshotInfo
+from holdfast.vaults.items import Item, Mark, OnDamage
+
+_CHECK = "Run 'holdfast check' to see what else is damaged."
+
+
+class SavedItem:
+    """A node and where it stands in its snapshot."""
+
+    __slots__ = ("node", "path")
+
+    passed_over = False
+
+    def __init__(self, path: bytes, node: Node) -> None:
+        self.path = path
+        self.node = node
+
+    @property
+    def name(self) -> bytes:
+        return self.node.name
+
+    @property
+    def kind(self) -> str:
+        return self.node.type
+
+    @property
+    def size(self) -> int:
+        return self.node.size
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.node.mtime
+
+    @property
+    def mark(self) -> Mark | None:
+        return self.node.subtree if self.node.type == "dir" else self.node.content
+
+    @property
+    def entry(self) -> Entry:
+        return entry_of(self.path, self.node)
+
+
+class ArchiveBrowser:
+    """``Browsable`` over a repository whose index is loaded (``ArchiveVault.reading``).
+
+    ``on_damage`` is told of damaged folders and impossible names, which are passed over; None lets them raise.
+    """
+
+    def __init__(self, repository: Repository, on_damage: OnDamage | None = None) -> None:
+        self._repository = repository
+        self._on_damage = on_damage
+
+    def find(self, snapshot: SnapshotInfo, path: bytes) -> SavedItem:
+        """The item at ``path``. Raises ``NotFound`` with the nearest folder as a hint; ``Corrupt``."""
+        node = find_node(self._repository, snapshot, path)
+        return SavedItem(b"/" + b"/".join(parts_of(path)), node)
+
+    def children(self, folder: Item) -> Sequence[SavedItem]:
+        """What is in ``folder``, in byte order of names, without names that no file can have."""
+        tree = _node(folder).subtree
+        if tree is None:
+            return ()
+        try:
+            nodes = read_tree(self._repository, tree, folder.path)
+        except Corrupt as error:
+            if self._on_damage is None:
+                raise
+            self._on_damage(folder.path, error)
+            return ()
+        above = folder.path if folder.path != b"/" else b""
+        items = [SavedItem(above + b"/" + node.name, node) for node in nodes if self._possible(above, node.name)]
+        items.sort(key=lambda item: item.node.name)  # nothing to do for a sound tree
+        return items
+
+    def content(self, file: Item) -> Iterator[bytes]:
+        """The bytes of ``file``, blob by blob; see ``Browsable.content``. ``Invalid`` for what is no file."""
+        node = _node(file)
+        if node.type != "file":
+            raise Invalid(f"{os.fsdecode(file.path)} is a {node.type}, not a file.", hint="Name one file in it.")
+        if sum(self._lengths(file)) != node.size:
+            raise _damaged(file, f"its blobs do not add up to its {node.size} bytes.")
+        for identifier in node.content or ():
+            try:
+                yield self._repository.read_blob(identifier)
+            except (Corrupt, NotFound) as error:
+                raise _damaged(file, error.message) from error
+
+    def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
+        """Whether ``read`` yields exactly what ``file`` held, by the hashes of its blobs: no data is read here."""
+        for identifier, length in zip(_node(file).content or (), self._lengths(file), strict=True):
+            data = read(length)
+            while len(data) < length and (more := read(length - len(data))):
+                data += more
+            if sha256(data).digest() != identifier:
+                return False
+        return not read(1)
+
+    def _lengths(self, file: Item) -> list[int]:
+        places = [(identifier, self._repository.index.place(identifier)) for identifier in _node(file).content or ()]
+        missing = [identifier for identifier, place in places if place is None]
+        if missing:
+            raise _damaged(file, f"the blob {missing[0].hex()[:8]} is in no index.", missing[0])
+        return [place.size for _, place in places if place is not None]
+
+    def _possible(self, above: bytes, name: bytes) -> bool:
+        try:
+            check_name(name)
+        except Corrupt as error:
+            if self._on_damage is None:
+                raise
+            self._on_damage(above + b"/" + name, error)
+            return False
+        return True
+
+
+def _node(item: Item) -> Node:
+    assert isinstance(item, SavedItem), "an item of another vault"
+    return item.node
+
+
+def _damaged(file: Item, why: str, blob: BlobId | None = None) -> Corrupt:
+    shown = os.fsdecode(file.path)
+    context = {"path": shown} if blob is None else {"path": shown, "blob": blob.hex()}
+    return Corrupt(f"The file {shown} is damaged in the vault: {why}", hint=_CHECK, **context)
