@@ -53,9 +53,7 @@ class Cli:
         if not SCRIPT.exists():
             self.environ["PYTHONPATH"] = str(SOURCE)
 
-    def __call__(
-        self, *words: str | bytes | Path, stdin: bytes = b"", cwd: Path | None = None, **environ: str
-    ) -> Done:
+    def __call__(self, *words: str | bytes | Path, stdin: bytes = b"", cwd: Path | None = None, **environ: str) -> Done:
         done = subprocess.run(
             [*self.words, *map(os.fspath, words)],
             input=stdin,

@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -155,12 +156,18 @@ def test_verbose_tells_every_file_and_why(cli, documents: Path) -> None:
     cli("backup", documents)
     (documents / "notes.txt").write_text("changed\n")
     (documents / "new.txt").write_text("new\n")
-    (documents / "junk.tmp").write_text("x")
-    done = cli("backup", documents, "-v", "-e", "*.tmp")
+    done = cli("backup", documents, "-v")
     assert f"new       {documents}/new.txt" in done.out
     assert f"changed   {documents}/notes.txt" in done.out
-    assert f"excluded  {documents}/junk.tmp" in done.out
     assert "1 new, 1 changed, 2 unchanged" in done.out
+
+
+def test_verbose_tells_what_is_left_out_and_why(cli, documents: Path) -> None:
+    (documents / "junk.tmp").write_text("x")
+    (documents / "node_modules").mkdir()
+    done = cli("backup", documents, "-v", "-e", "*.tmp")
+    assert f"excluded  {documents}/junk.tmp" in done.out and "*.tmp" in done.out
+    assert f"excluded  {documents}/node_modules" in done.out
 
 
 def test_quiet_is_quiet(cli, documents: Path) -> None:
@@ -203,7 +210,9 @@ def test_json_is_a_stream_with_one_summary_last(cli, documents: Path) -> None:
 def test_lists_of_paths_and_patterns(cli, documents: Path) -> None:
     patterns = documents / "patterns"
     patterns.write_text("# comment\n*.txt\n!ada.txt\n")
-    done = cli("backup", "--files-from", "-", "--exclude-file", patterns, "--json", stdin=os.fsencode(documents) + b"\n")
+    done = cli(
+        "backup", "--files-from", "-", "--exclude-file", patterns, "--json", stdin=os.fsencode(documents) + b"\n"
+    )
     assert done.summary["total_files"] == 2  # ada.txt and the list itself
     nul = cli("backup", "--files-from", "-", "--json", stdin=os.fsencode(documents / "letters") + b"\0")
     assert nul.summary["total_files"] == 2
@@ -258,7 +267,9 @@ def test_keys_can_be_added_changed_and_removed(cli, tmp_path: Path) -> None:
     added = cli("key", "add", *access, tmp_path / "first", "--new-password-file", tmp_path / "second", "--json")
     assert added.code == 0
     new = added.summary["added"]
-    keys = [event for event in cli("key", "list", *access, tmp_path / "second", "--json").events if event["event"] == "key"]
+    keys = [
+        event for event in cli("key", "list", *access, tmp_path / "second", "--json").events if event["event"] == "key"
+    ]
     assert len(keys) == 2 and [key["id"] for key in keys if key["current"]] == [new]
     own = cli("key", "remove", new[:8], *access, tmp_path / "second")
     assert own.code == 2 and "opened the vault" in own.err
@@ -274,18 +285,65 @@ def test_keys_can_be_added_changed_and_removed(cli, tmp_path: Path) -> None:
     assert cli("key", "add", *access, tmp_path / "third").code == 2, "nobody can be asked for the new password"
 
 
-def test_a_lock_of_somebody_else_and_unlock(cli, documents: Path, need) -> None:
+LOCK = """
+import os, sys
+from holdfast.kernel.clock import SystemClock
+from holdfast.kernel.secret import Secret
+from holdfast.repository import Repository
+from holdfast.storage import LocalStorage
+vault, key = sys.argv[1:]
+repository = Repository.open(LocalStorage(vault), Secret(open(key, "rb").read().strip()), clock=SystemClock())
+with repository.locks.hold(exclusive=True):
+    print("locked", flush=True)
+    sys.stdin.read()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_lock_of_somebody_else_is_respected_and_one_of_a_dead_process_can_be_removed(cli, documents: Path) -> None:
     cli("backup", documents)
-    # Exclusive work of a process that died is what restic leaves after kill -9.
-    restic = need("restic")
-    process = subprocess.run(
-        [restic, "-r", cli.default_vault, "--password-file", cli.default_key, "snapshots", "-q"],
-        env=cli.environ,
-        capture_output=True,
-        check=False,
+    source = str(Path(__file__).parents[2] / "src")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", LOCK, cli.default_vault, cli.default_key],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**cli.environ, "PYTHONPATH": source},
     )
-    assert process.returncode == 0, process.stderr
-    assert cli("unlock").code == 0
+    assert holder.stdin is not None and holder.stdout is not None
+    assert holder.stdout.readline() == b"locked\n"
+    done = cli("backup", documents)
+    assert done.code == 11
+    assert f"process {holder.pid}" in done.err and "Wait until it has finished" in done.err
+    assert cli("ls", "latest", "--no-lock").code == 0
+    assert "1 lock left" in cli("unlock").err, "a lock that is held stays"
+    holder.stdin.close()
+    holder.wait()
+    holder.stdout.close()
+    done = cli("backup", documents)
+    assert done.code in (0, 11)
+    assert done.code == 0 or "holdfast unlock" in done.err
+    assert "would be removed" in cli("unlock", "--dry-run").out
+    assert "1 lock removed, 0 locks left." in cli("unlock").err
+    assert cli("backup", documents).code == 0
+
+
+def test_progress_is_drawn_on_a_terminal_and_taken_away(cli, documents: Path) -> None:
+    controller, terminal = os.openpty()
+    process = subprocess.Popen([*cli.words, "backup", documents], stdout=terminal, stderr=terminal, env=cli.environ)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(controller, 65536)
+        except OSError:  # how a Linux terminal says that the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(controller)
+    assert process.wait() == 0
+    assert b"\r\x1b[K" in shown and b"items" in shown
+    assert shown.rstrip().split(b"\n")[-1].startswith((b"Snapshot", b"\r\x1b[KSnapshot"))
 
 
 def test_one_interrupt_ends_cleanly(cli, documents: Path) -> None:
@@ -300,7 +358,7 @@ def test_one_interrupt_ends_cleanly(cli, documents: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=60)
     if process.returncode == 0:
         pytest.skip("the backup was faster than the signal")
     assert process.returncode == 130, err

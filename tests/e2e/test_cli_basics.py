@@ -32,7 +32,16 @@ def test_every_command_has_help_that_begins_as_the_list_says(cli, command: str) 
 
 def test_shared_options_may_stand_before_the_command() -> None:
     ahead = {option for parameter in program.params for option in parameter.opts}
-    assert {"--vault", "--password-file", "--password-command", "--json", "-q", "-v", "--no-lock", "--no-color"} <= ahead
+    assert {
+        "--vault",
+        "--password-file",
+        "--password-command",
+        "--json",
+        "-q",
+        "-v",
+        "--no-lock",
+        "--no-color",
+    } <= ahead
 
 
 def test_help_imports_nothing_heavy(cli) -> None:
@@ -151,7 +160,11 @@ def test_an_unexpected_error_is_told_without_a_traceback_unless_asked(cli) -> No
     assert "unexpected error: ZeroDivisionError: an engine mistake" in quiet.stderr
     assert "HOLDFAST_DEBUG=1" in quiet.stderr
     loud = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**environ, "HOLDFAST_DEBUG": "1"}, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**environ, "HOLDFAST_DEBUG": "1"},
+        check=False,
     )
     assert "Traceback" in loud.stderr
 

@@ -54,7 +54,9 @@ def test_every_byte_comes_back(tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_processes_make_the_same_tree_as_one(tmp_path: Path, folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_make_the_same_tree_as_one(
+    tmp_path: Path, folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("holdfast.vaults.archive.backup.ALONE_SECONDS", 0.0)
     monkeypatch.setattr("holdfast.vaults.archive.saver.ENTRIES_PER_TASK", 2)
     alone, shared = twin_vaults(tmp_path)
@@ -155,7 +157,10 @@ def test_unreadable_things_are_listed_and_the_rest_is_saved(tmp_path: Path, fold
     finally:
         (folder / "a/b/c").chmod(0o755)
     assert summary.outcome is Outcome.PARTIAL
-    assert {problem.path for problem in summary.problems} == {os.fsencode(folder / "a/file4"), os.fsencode(folder / "a/b/c")}
+    assert {problem.path for problem in summary.problems} == {
+        os.fsencode(folder / "a/file4"),
+        os.fsencode(folder / "a/b/c"),
+    }
     assert b"a/file3" in files(vault, folder)
     assert b"a/file4" not in files(vault, folder)
 
@@ -247,7 +252,7 @@ def test_a_cancelled_backup_keeps_what_was_stored(tmp_path: Path, folder: Path) 
     with pytest.raises(Cancelled):
         save(vault, folder, emit=stop, cancel=cancel, verbose=True, force=True)
     assert not vault.snapshots()
-    assert not [path for path in place.rglob("hf-tmp-*")]
+    assert not list(place.rglob("hf-tmp-*"))
     assert not list((place / "locks").iterdir())
     again = save(open_vault(place), folder)
     full = save(new_vault(tmp_path / "other"), folder)

@@ -14,10 +14,11 @@ from holdfast.kernel.events import Tick
 
 def test_it_tells_share_counts_rate_time_left_errors_and_the_current_file() -> None:
     tick = Tick("restore", 50, 512 * 1024, items_total=100, bytes_total=1024 * 1024, current="/a/file", errors=2)
-    line = render(tick, 256 * 1024, 200)
-    assert line == (
-        "restore  [##########..........]  50%  50/100 items  512.0 KiB of 1.0 MiB  256.0 KiB/s  2.0 s left  2 errors  /a/file"
-    )
+    assert render(tick, 256 * 1024, 200).split("  ") == [
+        "restore",
+        "[##########..........]",
+        *["50%", "50/100 items", "512.0 KiB of 1.0 MiB", "256.0 KiB/s", "2.0 s left", "2 errors", "/a/file"],
+    ]
 
 
 def test_without_totals_it_promises_nothing() -> None:
@@ -31,7 +32,9 @@ def test_without_totals_it_promises_nothing() -> None:
     st.integers(min_value=0, max_value=10**15),
     st.one_of(st.none(), st.integers(min_value=0, max_value=10**15)),
 )
-def test_the_line_fits_and_no_name_acts_on_the_terminal(current: str, columns: int, done: int, total: int | None) -> None:
+def test_the_line_fits_and_no_name_acts_on_the_terminal(
+    current: str, columns: int, done: int, total: int | None
+) -> None:
     line = render(Tick("backup", done, done, total, total, current, errors=3), 1e6, columns)
     assert text.width(line) <= columns
     assert line.isprintable()

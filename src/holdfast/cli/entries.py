@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import stat
 from typing import Any
 
 from holdfast.cli import text
-from holdfast.cli.console import clean, path_fields
+from holdfast.cli.console import Console, clean, path_fields
 from holdfast.files.entry import Entry
 from holdfast.vaults.base import SnapshotInfo
+from holdfast.vaults.items import Item
+from holdfast.vaults.listing import mode_text, owner_text
 
 
-def entry_line(entry: Entry, *, long: bool) -> str:
-    """The path; with ``long`` as ``ls -l`` has it: mode, owner, group, size, local time, path, target."""
-    shown = text.name(entry.path)
-    if not long:
-        return shown + "/" if entry.kind == "dir" and not shown.endswith("/") else shown
-    user, group = text.name(entry.user) or str(entry.st_uid), text.name(entry.group) or str(entry.st_gid)
+def show_item(console: Console, snapshot: SnapshotInfo, item: Item, *, long: bool, indent: str = "") -> None:
+    """One line, or one event, for something in a snapshot."""
+    if console.json:
+        console.event("entry", **entry_fields(item.entry, snapshot))
+    elif long:
+        console.line(indent + long_line(item.entry))
+    else:
+        shown = text.name(item.path)
+        console.line(f"{indent}{shown}/" if item.kind == "dir" and not shown.endswith("/") else indent + shown)
+
+
+def long_line(entry: Entry) -> str:
+    """The entry as ``ls -l`` has it: mode, owner, group, size, local time, path, target."""
+    user, group = map(text.name, owner_text(entry))
     size = f"{entry.st_size:,}" if entry.kind == "file" else ""
     target = f" -> {text.name(entry.linktarget)}" if entry.linktarget is not None else ""
-    mode = stat.filemode(entry.st_mode)
-    return f"{mode} {user:<8} {group:<8} {size:>13} {text.moment(entry.st_mtime_ns)} {shown}{target}"
+    when = text.moment(entry.st_mtime_ns)
+    return f"{mode_text(entry)} {user:<8} {group:<8} {size:>13} {when} {text.name(entry.path)}{target}"
 
 
 def entry_fields(entry: Entry, snapshot: SnapshotInfo) -> dict[str, Any]:

@@ -62,9 +62,11 @@ class Progress:
     def _columns(self) -> int:
         # Asked anew at each drawing: windows change their size.
         try:
-            return max(os.get_terminal_size(self._stream.fileno()).columns, LEAST_COLUMNS)
+            columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError):
-            return 80
+            columns = 0
+        # Some terminals do not know their own width and say 0.
+        return max(columns, LEAST_COLUMNS) if columns else 80
 
 
 def render(tick: Tick, rate: float, columns: int) -> str:

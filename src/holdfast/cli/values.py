@@ -87,6 +87,22 @@ class ReadData(click.ParamType[Part]):
         )
 
 
+class SnapshotId(click.ParamType[str]):
+    """``latest``, or the first digits of an id."""
+
+    name = "snapshot"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text != "latest" and re.fullmatch(r"[0-9a-fA-F]{1,64}", text) is None:
+            self.fail(
+                f"{text!r} is not a snapshot. Write latest or the first digits of an id ('holdfast snapshots').",
+                param,
+                ctx,
+            )
+        return text.lower()
+
+
 class SnapshotPath(click.ParamType[tuple[str, bytes]]):
     """``SNAPSHOT`` or ``SNAPSHOT:PATH`` as a pair; the path is bytes and empty where none is given."""
 
@@ -96,13 +112,7 @@ class SnapshotPath(click.ParamType[tuple[str, bytes]]):
         if isinstance(value, tuple):
             return value
         identifier, _, path = str(value).partition(":")
-        if identifier != "latest" and re.fullmatch(r"[0-9a-fA-F]{1,64}", identifier) is None:
-            self.fail(
-                f"{value!r} is not a snapshot. Write latest or the first digits of an id ('holdfast snapshots').",
-                param,
-                ctx,
-            )
-        return identifier.lower(), os.fsencode(path)
+        return SNAPSHOT_ID.convert(identifier, param, ctx), os.fsencode(path)
 
 
-SIZE, WHEN, READ_DATA, SNAPSHOT = Size(), When(), ReadData(), SnapshotPath()
+SIZE, WHEN, READ_DATA, SNAPSHOT_ID, SNAPSHOT = Size(), When(), ReadData(), SnapshotId(), SnapshotPath()

@@ -1,4 +1,5 @@
-"""Spread independent tasks over forked worker processes, one pipe pair each; the only place that starts processes for speed.
+"""Spread independent tasks over forked worker processes, one pipe pair each; the only place that starts processes for
+speed.
 
 Threads lose on small-file work (the interpreter lock); ``multiprocessing`` costs 17 ms of imports and a helper thread.
 A pool forks at once, so make it before any thread or network client exists (decision 0004).
@@ -62,7 +63,9 @@ class Pool(Generic[Task, Result]):
     def __enter__(self) -> Pool[Task, Result]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close(at_once=kind is not None)
 
     @property
@@ -82,7 +85,8 @@ class Pool(Generic[Task, Result]):
         self._queue.clear()
 
     def results(self, idle: float = 0.1) -> Iterator[Result | None]:
-        """Every result, in the order of arrival, until no task is left; ``None`` after each ``idle`` seconds of silence.
+        """Every result, in the order of arrival, until no task is left; ``None`` after each ``idle`` seconds of
+        silence.
 
         The consumer may submit more tasks while it iterates.
         """
@@ -177,7 +181,9 @@ class _Worker:
             self.pid = 0
             code = os.waitstatus_to_exitcode(status)
             how = f"killed by signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            hint = "The machine may have run out of memory; look at the system's log." if code == -signal.SIGKILL else ""
+            hint = (
+                "The machine may have run out of memory; look at the system's log." if code == -signal.SIGKILL else ""
+            )
             return Internal(f"A worker process died ({how}).", hint=hint)
         return Internal("A worker process died.")
 

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from holdfast.format.pack import Blob, BlobType
 from holdfast.kernel.ids import BlobId, PackId
 
-_ENTRY = struct.Struct("<IIII")  # pack number with the tree flag on top, offset, stored length, plaintext length (0: raw)
+_ENTRY = struct.Struct(
+    "<IIII"
+)  # pack number with the tree flag on top, offset, stored length, plaintext length (0: raw)
 _TREE = 1 << 31
 _SLOT = 4
 _FIRST = 1 << 12
@@ -183,8 +185,9 @@ class SharedIds:
     """A set of 32-byte ids that forked processes add to at the same time without a lock.
 
     Ids are appended to a shared log, whose blocks each belong to one process, and found through shared hash tables of
-    positions in that log. A lost race only means that an id is not found and its blob is stored twice, which is legal and
-    harmless. An id is compared in full, so nothing is ever found that is not there. Pages that nobody touches cost nothing.
+    positions in that log. A lost race only means that an id is not found and its blob is stored twice, which is legal
+    and harmless. An id is compared in full, so nothing is ever found that is not there. Pages that nobody touches cost
+    nothing.
     """
 
     _PROBES = 32
@@ -228,7 +231,9 @@ class SharedIds:
         return add
 
     def _take_block(self) -> int:
-        """The first position of an unused block. Two processes may get the same one: then ids are forgotten, not mixed up."""
+        """The first position of an unused block. Two processes may get the same one:
+        then ids are forgotten, not mixed up.
+        """
         number = int.from_bytes(self._blocks_taken[:], "little")
         self._blocks_taken[:] = (number + 1).to_bytes(8, "little")
         return number * self._BLOCK

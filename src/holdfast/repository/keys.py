@@ -34,10 +34,14 @@ class KeyInfo:
     stretched: bool
 
 
-def write_key(storage: Storage, master: MasterKey, secret: Secret, *, clock: Clock, draw: Draw, username: str, hostname: str) -> bytes:
+def write_key(
+    storage: Storage, master: MasterKey, secret: Secret, *, clock: Clock, draw: Draw, username: str, hostname: str
+) -> bytes:
     """Store one more key file that opens to ``master``; returns its id. Durable when it returns."""
     if not secret.reveal():
-        raise Invalid("An empty password protects nothing.", hint="Give a password, or let Holdfast generate a key file.")
+        raise Invalid(
+            "An empty password protects nothing.", hint="Give a password, or let Holdfast generate a key file."
+        )
     now = clock.now_ns()
     key_file = wrap(
         master,
@@ -87,20 +91,26 @@ def open_with(storage: Storage, secret: Secret) -> tuple[MasterKey, bytes]:
 def list_keys(storage: Storage, current: bytes) -> list[KeyInfo]:
     """Every readable key file."""
     return [
-        KeyInfo(identifier.hex(), key.created, key.username, key.hostname, identifier == current, key.params.n > 1 << 12)
+        KeyInfo(
+            identifier.hex(), key.created, key.username, key.hostname, identifier == current, key.params.n > 1 << 12
+        )
         for identifier, key in _key_files(storage, [])
     ]
 
 
 def remove_key(storage: Storage, prefix: str, current: bytes) -> str:
     """Delete the key whose hex id begins with ``prefix``; returns the whole id. The key in use is never deleted."""
-    matches = [identifier for identifier, _ in layout.listing(storage, layout.KEYS) if identifier.hex().startswith(prefix)]
+    matches = [
+        identifier for identifier, _ in layout.listing(storage, layout.KEYS) if identifier.hex().startswith(prefix)
+    ]
     if not matches or not prefix:
         raise NotFound(f"No key begins with '{prefix}'.", hint="'holdfast key list' shows the keys.")
     if len(matches) > 1:
         raise Invalid(f"More than one key begins with '{prefix}'.", hint="Give more digits.")
     if matches[0] == current:
-        raise Invalid("That key is the one that opened the vault.", hint="Open the vault with another key to remove it.")
+        raise Invalid(
+            "That key is the one that opened the vault.", hint="Open the vault with another key to remove it."
+        )
     storage.delete(layout.name_of(layout.KEYS, matches[0]))
     return matches[0].hex()
 
@@ -117,5 +127,7 @@ def _key_files(storage: Storage, broken: list[str]) -> Iterator[tuple[bytes, Key
         except (Corrupt, Unsupported):
             broken.append(short(identifier))
     host = os.uname().nodename
-    found.sort(key=lambda pair: (pair[1].params.n * pair[1].params.r * pair[1].params.p > 1 << 19, pair[1].hostname != host))
+    found.sort(
+        key=lambda pair: (pair[1].params.n * pair[1].params.r * pair[1].params.p > 1 << 19, pair[1].hostname != host)
+    )
     yield from found

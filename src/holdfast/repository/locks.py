@@ -88,7 +88,9 @@ class Locks:
         self._storage.delete(layout.name_of(layout.LOCKS, identifier))
 
     def remove_stale(self) -> list[HeldLock]:
-        """Delete the locks of processes of this host that are gone; returns them. Locks of other hosts are never touched."""
+        """Delete the locks of processes of this host that are gone; returns them.
+        Locks of other hosts are never touched.
+        """
         gone = [lock for lock in self.held() if lock.owner_is_gone]
         for lock in gone:
             self.remove(lock.id)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.format.compression import Compressor, Decompressor
-from holdfast.format.crypto import OVERHEAD, BatchSealer, MasterKey, seal
+from holdfast.format.crypto import BatchSealer, MasterKey, seal
 from holdfast.format.pack import Blob, BlobType, decode_header, encode_header
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
 from holdfast.kernel.ids import BlobId, PackId
@@ -31,8 +31,8 @@ Draw = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A pack that is durable in the storage. ``header`` lists its blobs as the pack's own header does, before encryption:
-    37-41 bytes a blob, where a list of objects takes 200 and is slow to hand from process to process.
+    """A pack that is durable in the storage. ``header`` lists its blobs as the pack's own header does, before
+    encryption: 37-41 bytes a blob, where a list of objects takes 200 and is slow to hand from process to process.
     """
 
     id: PackId
@@ -65,12 +65,14 @@ class Packer:
     decrypted, authenticated and decompressed again before it is written, as restic does, to catch faulty memory.
     """
 
-    def __init__(self, storage: Storage, key: MasterKey, blob_type: BlobType, draw: Draw, *, target: int = TARGET_SIZE, spool_tag: str = "") -> None:
+    def __init__(
+        self, storage: Storage, key: MasterKey, blob_type: BlobType, draw: Draw, *, target: int = 0, spool_tag: str = ""
+    ) -> None:
         self._storage = storage
         self._key = key
         self._type = blob_type
         self._draw = draw
-        self._target = target
+        self._target = target or TARGET_SIZE
         self._spool_tag = spool_tag
         self._compressor = Compressor()
         self._probe = Compressor(-5)
@@ -209,7 +211,9 @@ _FAULTY_HINT = "Run a memory test before you trust this machine with data. Nothi
 
 
 def _spool(folder: str | None, tag: str) -> tuple[int, str]:
-    """A private file to build a pack in: beside its final place where the storage has one, else among temporary files."""
+    """A private file to build a pack in: beside its final place where the storage has one,
+    else among temporary files.
+    """
     try:
         return tempfile.mkstemp(prefix=f"{SPOOL_PREFIX}{tag}", dir=folder)
     except OSError as error:
@@ -234,7 +238,9 @@ def translate(error: OSError, path: str) -> HoldfastError:
             path=path,
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return Denied(f"The vault cannot be written: {error.strerror}.", hint="Check who owns the vault's folder.", path=path)
+        return Denied(
+            f"The vault cannot be written: {error.strerror}.", hint="Check who owns the vault's folder.", path=path
+        )
     return Unavailable(
         f"The vault's folder cannot be written any more: {error.strerror}.",
         hint="Was it moved, deleted or unmounted? Put it back and run the same command again.",

@@ -33,7 +33,15 @@ class Repository:
     """
 
     def __init__(
-        self, storage: Storage, config: RepoConfig, master: MasterKey, key_id: bytes, *, clock: Clock, draw: Draw, username: str
+        self,
+        storage: Storage,
+        config: RepoConfig,
+        master: MasterKey,
+        key_id: bytes,
+        *,
+        clock: Clock,
+        draw: Draw,
+        username: str,
     ) -> None:
         self.storage = storage
         self.config = config
@@ -80,7 +88,13 @@ class Repository:
 
     @classmethod
     def open(
-        cls, storage: Storage, secret: Secret, *, clock: Clock | None = None, random: Draw = os.urandom, username: str = ""
+        cls,
+        storage: Storage,
+        secret: Secret,
+        *,
+        clock: Clock | None = None,
+        random: Draw = os.urandom,
+        username: str = "",
     ) -> Repository:
         """Open a repository, made by any compatible tool. Writes nothing.
 
@@ -150,7 +164,9 @@ class Repository:
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 
-    def snapshots(self, on_damage: Callable[[bytes, HoldfastError], None] | None = None) -> list[tuple[SnapshotId, Snapshot]]:
+    def snapshots(
+        self, on_damage: Callable[[bytes, HoldfastError], None] | None = None
+    ) -> list[tuple[SnapshotId, Snapshot]]:
         """All snapshots, oldest first. Damaged ones go to ``on_damage``, or raise where it is None."""
         found: list[tuple[SnapshotId, Snapshot]] = []
         for identifier, _ in layout.listing(self.storage, layout.SNAPSHOTS):
@@ -160,7 +176,9 @@ class Repository:
                 continue  # forgotten by somebody between the listing and now
             except (Corrupt, Unsupported) as error:
                 if on_damage is None:
-                    raise Corrupt(f"Snapshot {short(identifier)} is damaged: {error.message}", hint=_REPAIR_INDEX) from error
+                    raise Corrupt(
+                        f"Snapshot {short(identifier)} is damaged: {error.message}", hint=_REPAIR_INDEX
+                    ) from error
                 on_damage(identifier, error)
         found.sort(key=lambda pair: (pair[1].time_ns, pair[0]))
         return found

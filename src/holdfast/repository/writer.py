@@ -61,7 +61,8 @@ class Writer:
 
 @contextlib.contextmanager
 def writing(repository: Repository) -> Iterator[Writer]:
-    """Hold a shared lock and write. Leaving by any way saves the index of what is durable, so that nothing is stored twice.
+    """Hold a shared lock and write. Leaving by any way saves the index of what is durable, so that nothing is stored
+    twice.
 
     Leaving by an exception leaves no snapshot: only packs that the next backup finds again, or that a prune removes.
     """

@@ -226,7 +226,9 @@ class CheckReport:
 
 
 class Vault(Protocol):
-    """A place where versions are kept. Methods raise the errors of ``kernel.errors``; facts and ticks go to ``emit``."""
+    """A place where versions are kept. Methods raise the errors of ``kernel.errors``;
+    facts and ticks go to ``emit``.
+    """
 
     kind: str
     location: str

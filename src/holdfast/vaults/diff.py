@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from holdfast.files.entry import Entry
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.errors import Corrupt
 from holdfast.vaults.items import Folders, Item
 
 
@@ -92,6 +92,9 @@ _COUNTED = {"file": "files", "dir": "dirs"}
 SameContent = Callable[[Item, Item], bool]
 """Whether two files, first and second side, hold the same bytes; asked where their marks do not tell it."""
 
+OnError = Callable[[bytes, OSError | Corrupt], None]
+"""Told the path of an item that could not be compared, and why."""
+
 _Pair = tuple[Item | None, Item | None]
 
 
@@ -102,6 +105,7 @@ def compare(
     after: Item | None,
     same_content: SameContent,
     *,
+    on_error: OnError | None = None,
     cancel: Cancel | None = None,
 ) -> Iterator[Difference]:
     """Differences between two items and everything beneath them, depth first, in byte order of names.
@@ -109,7 +113,8 @@ def compare(
     Folders with equal marks are not read. The two may have different names and places: paths are those of the second
     side, or of the first where an item is only there. Every item beneath an added or removed folder is yielded, and a
     folder that became a file yields ``T`` and then a removal for each item that was in it. What is ``passed_over`` on one
-    side and absent on the other is no difference. Raises ``Cancelled``. Memory: the folders from the top to where it is.
+    side and absent on the other is no difference. An item that cannot be compared (``Corrupt``, ``OSError``) goes to
+    ``on_error``, or raises without it. Raises ``Cancelled``. Memory: the folders from the top to where it is.
     """
     pending: list[Iterator[_Pair]] = [iter([(before, after)])]
     while pending:
@@ -120,11 +125,19 @@ def compare(
         if cancel is not None:
             cancel.check()
         old, new = pair
-        if (old is None and new is not None and new.passed_over) or (new is None and old is not None and old.passed_over):
+        if (old is None and new is not None and new.passed_over) or (
+            new is None and old is not None and old.passed_over
+        ):
             continue
         below_old = first.children(old) if old is not None and _worth_reading(old, new) else ()
         below_new = second.children(new) if new is not None and _worth_reading(new, old) else ()
-        difference = _difference(old, new, below_old, below_new, same_content)
+        try:
+            difference = _difference(old, new, below_old, below_new, same_content)
+        except (OSError, Corrupt) as error:
+            if on_error is None:
+                raise
+            on_error(new.path if new is not None else b"", error)
+            difference = None
         if difference is not None:
             yield difference
         if below_old or below_new:
@@ -132,9 +145,7 @@ def compare(
 
 
 def _worth_reading(item: Item, other: Item | None) -> bool:
-    return item.kind == "dir" and (
-        other is None or other.kind != "dir" or item.mark is None or item.mark != other.mark
-    )
+    return item.kind == "dir" and (other is None or other.kind != "dir" or item.mark is None or item.mark != other.mark)
 
 
 def _pairs(old: Sequence[Item], new: Sequence[Item]) -> Iterator[_Pair]:
@@ -162,8 +173,8 @@ def _difference(
         return Difference(new.path, Change.ADDED, None, new)
     if old.kind != new.kind:
         return Difference(new.path, Change.TYPE, old, new, ("type",))
-    if not (old.name or new.name):
-        return None  # the root has no metadata in a snapshot
+    if not (old.name and new.name):
+        return None  # a snapshot records no metadata of its root
     before, after = old.entry, new.entry
     content = _content_details(old, new, before, after, same_content)
     same_names = [item.name for item in below_old] == [item.name for item in below_new if not item.passed_over]
@@ -173,9 +184,7 @@ def _difference(
     return Difference(new.path, Change.MODIFIED if content else Change.METADATA, old, new, details)
 
 
-def _content_details(
-    old: Item, new: Item, before: Entry, after: Entry, same_content: SameContent
-) -> tuple[str, ...]:
+def _content_details(old: Item, new: Item, before: Entry, after: Entry, same_content: SameContent) -> tuple[str, ...]:
     if old.kind == "file":
         if old.mark is not None and old.mark == new.mark:
             return ()
@@ -197,8 +206,3 @@ def _metadata_details(before: Entry, after: Entry, *, with_mtime: bool) -> tuple
         ("xattrs", before.xattrs != after.xattrs and sorted(before.xattrs) != sorted(after.xattrs)),
     )
     return tuple(name for name, differs in compared if differs)
-
-
-def shown(path: bytes) -> str:
-    """A path in the head of a text diff, without its leading slash."""
-    return os.fsdecode(path).lstrip("/")

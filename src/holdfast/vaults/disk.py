@@ -1,4 +1,4 @@
-"""The disk that a snapshot was made of, as items that can be compared with the saved ones."""
+"""The disk that a snapshot was made of, as items that can be compared with the saved ones, and where they belong."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from holdfast.files.entry import Entry, kind_of
 from holdfast.files.names import Names
 from holdfast.files.rules import Rules, Scope
 from holdfast.files.xattrs import read_xattrs
-from holdfast.vaults.archive.scan import open_directory, read_ignore_file
-from holdfast.vaults.items import Item
+from holdfast.kernel.errors import NotFound
+from holdfast.sources.directory import open_file
+from holdfast.sources.directory import open_directory, read_ignore_file
+from holdfast.vaults.base import SnapshotInfo
+from holdfast.vaults.diff import SameContent
+from holdfast.vaults.items import Browsable, Item
 
 Problem = Callable[[bytes, OSError], None]
 """Told the path on the disk that could not be read, and why; it then counts as not there."""
@@ -72,7 +76,9 @@ class Disk:
     ``problem``.
     """
 
-    def __init__(self, rules: Rules | None, problem: Problem, *, skip: frozenset[tuple[int, int]] = frozenset()) -> None:
+    def __init__(
+        self, rules: Rules | None, problem: Problem, *, skip: frozenset[tuple[int, int]] = frozenset()
+    ) -> None:
         self._rules = rules
         self._problem = problem
         self._skip = skip
@@ -156,3 +162,108 @@ class Disk:
         inner = scope.enter(name) if scope is not None and is_dir and not passed_over else None
         path = folder.path.rstrip(b"/") + b"/" + name
         return DiskItem(path, real, st, self._names, inner, passed_over=passed_over)
+
+
+def same_as_disk(vault: Browsable, *, reread: bool = False) -> SameContent:
+    """How ``compare`` learns whether a saved file and one of the same size on the disk hold the same bytes.
+
+    Equal times of modification and of change, and an equal inode, are trusted unless ``reread``; anything else is read
+    from the disk and compared by hashes. Raises ``OSError``, and ``Corrupt`` where the vault's record is incomplete.
+    """
+
+    def same(saved: Item, here: Item) -> bool:
+        assert isinstance(here, DiskItem), "the second side is the disk"
+        entry, st = saved.entry, here.st
+        if not reread and (entry.st_mtime_ns, entry.st_ctime_ns, entry.st_ino) == (
+            *(st.st_mtime_ns, st.st_ctime_ns),
+            st.st_ino,
+        ):
+            return True
+        fd = open_file(here.real)
+        try:
+            return vault.holds(saved, lambda count: os.read(fd, count))
+        finally:
+            os.close(fd)
+
+    return same
+
+
+def pairs_with_disk(
+    vault: Browsable, snapshot: SnapshotInfo, path: bytes, disk: Disk
+) -> list[tuple[Item | None, DiskItem | None]]:
+    """What to compare with what: for each path that was backed up, the saved item and the one on the disk.
+
+    With a ``path`` (of the snapshot) only that, or what was backed up beneath it. Raises ``NotFound`` if neither side
+    has it.
+    """
+    wanted = b"/" + b"/".join(part for part in path.split(b"/") if part)
+    inside = wanted.rstrip(b"/") + b"/"
+    pairs: list[tuple[Item | None, DiskItem | None]] = []
+    for saved, real in tops(vault, snapshot):
+        if saved == wanted or saved.startswith(inside):
+            pairs.append((_find(vault, snapshot, saved), disk.top(saved, real)))
+        elif wanted.startswith(saved.rstrip(b"/") + b"/"):
+            top = disk.top(saved, real)
+            pairs.append((_find(vault, snapshot, wanted), None if top is None else disk.below(top, wanted)))
+    pairs = [pair for pair in pairs if pair != (None, None)]
+    if not pairs:
+        vault.find(snapshot, wanted)  # tells what is missing, and what the nearest folder is
+        raise NotFound(
+            f"{os.fsdecode(wanted)} is in this snapshot, but was not itself backed up from this disk.",
+            hint="Compare one of the paths that 'holdfast snapshots' shows, or something in it.",
+        )
+    return pairs
+
+
+def tops(vault: Browsable, snapshot: SnapshotInfo) -> list[tuple[bytes, bytes]]:
+    """For each path that was backed up: where it is in the snapshot, and where it was on the disk (both absolute).
+
+    A path that was given as an absolute one stands in the snapshot with all folders above it, a relative one only with
+    the parts that were given, a lone ``.`` as the root. The snapshot does not say which it was, so it is looked up.
+    """
+    found: list[tuple[bytes, bytes]] = []
+    for text in snapshot.paths:
+        parts = [part for part in text.split("/") if part]
+        place, real = b"/", os.fsencode(text)
+        for start in range(len(parts)):
+            names = _locate(vault, snapshot, parts[start:])
+            if names is None:
+                continue
+            inside = os.fsencode(text) + b"/" + b"/".join(names)
+            if start and len(snapshot.paths) == 1 and os.path.lexists(inside):
+                continue  # a folder was saved as ".", and holds one of its own name
+            place = b"/" + b"/".join(names)
+            if not start:
+                real = place  # the recorded text has lost bytes that are not UTF-8
+            break
+        else:
+            if len(snapshot.paths) > 1:
+                place = os.path.normpath(real)  # was not there when the backup was made
+        found.append((place, real))
+    return found
+
+
+def _locate(vault: Browsable, snapshot: SnapshotInfo, parts: list[str]) -> list[bytes] | None:
+    """The names that stand for these parts of a path, one below the other from the root; None if they are not there."""
+    names: list[bytes] = []
+    folder: Item = vault.find(snapshot, b"")
+    for part in parts:
+        found = next((item for item in vault.children(folder) if _recorded(item.name) == part), None)
+        if found is None:
+            return None
+        names.append(found.name)
+        folder = found
+    return names
+
+
+def _recorded(name: bytes) -> str:
+    """A name as it looks in a snapshot's list of paths: every byte that is not UTF-8 became U+FFFD."""
+    text = name.decode("utf-8", "surrogateescape")
+    return "".join("\ufffd" if "\udc80" <= character <= "\udcff" else character for character in text)
+
+
+def _find(vault: Browsable, snapshot: SnapshotInfo, path: bytes) -> Item | None:
+    try:
+        return vault.find(snapshot, path)
+    except NotFound:
+        return None

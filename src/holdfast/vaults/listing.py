@@ -12,7 +12,9 @@ from holdfast.vaults.items import Browsable, Item, walk
 _TYPE_LETTERS = {"irregular": "?", "stream": "-"}
 
 
-def list_items(vault: Browsable, snapshot: SnapshotInfo, path: bytes = b"", *, recursive: bool = False) -> Iterator[Item]:
+def list_items(
+    vault: Browsable, snapshot: SnapshotInfo, path: bytes = b"", *, recursive: bool = False
+) -> Iterator[Item]:
     """What is in the folder ``path`` of ``snapshot`` (the root by default), in byte order of names.
 
     One level, or with ``recursive`` everything beneath, depth first. A path that is no folder yields itself. Raises

@@ -5,17 +5,22 @@ from __future__ import annotations
 import click
 
 from holdfast.cli import text
-from holdfast.cli.entries import entry_fields, entry_line
+from holdfast.cli.entries import show_item
 from holdfast.cli.errors import DAMAGE, OK
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
-from holdfast.cli.values import SIZE, SNAPSHOT, WHEN
+from holdfast.cli.values import SIZE, SNAPSHOT_ID, WHEN
 from holdfast.kernel.ids import short
+
+KINDS = {"file": "file", "folder": "dir", "link": "symlink", "pipe": "fifo", "device": "dev", "chardevice": "chardev"}
 
 
 @click.command("find")
 @click.argument("patterns", nargs=-1, required=True, type=click.Path(path_type=bytes), metavar="PATTERN...")
-@click.option("--snapshot", "chosen", multiple=True, type=SNAPSHOT, metavar="SNAPSHOT[:PATH]", help="Only in it. Repeatable.")
+@click.option(
+    "--snapshot", "chosen", multiple=True, type=SNAPSHOT_ID, metavar="SNAPSHOT", help="Only in it. Repeatable."
+)
+@click.option("--type", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only such things. Repeatable.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Small and capital letters are the same.")
 @click.option("--newer", type=WHEN, metavar="TIME", help="Changed after TIME: 2026-11-21, '2026-11-21 18:30', 36h, 2w.")
 @click.option("--older", type=WHEN, metavar="TIME", help="Changed before TIME.")
@@ -28,7 +33,8 @@ from holdfast.kernel.ids import short
 def command(
     common: Common,
     patterns: tuple[bytes, ...],
-    chosen: tuple[tuple[str, bytes], ...],
+    chosen: tuple[str, ...],
+    kinds: tuple[str, ...],
     ignore_case: bool,
     newer: int | None,
     older: int | None,
@@ -41,22 +47,30 @@ def command(
 ) -> int:
     """Find files in snapshots by name, size and time.
 
-    A PATTERN is a glob such as '*.odt' and fits the last part of a path; with a slash in it, it fits the whole path. The
-    newest snapshot comes first.
+    A PATTERN is a glob such as '*.odt' and fits the last part of a path. With a slash in it, it fits the path, from the
+    root or from any folder on. The newest snapshot comes first.
     """
-    from holdfast.app.browse import FindRequest, find
+    from holdfast.app.browse import find
     from holdfast.app.selection import make_filter
+    from holdfast.vaults.find import Criteria
 
-    request = FindRequest(patterns, chosen, ignore_case, newer, older, larger, smaller)
+    criteria = Criteria(
+        patterns=patterns,
+        ignore_case=ignore_case,
+        kinds=frozenset(KINDS[kind] for kind in kinds),
+        larger=larger,
+        smaller=smaller,
+        newer=newer,
+        older=older,
+    )
     with session(common, hard=True) as here:
-        console, count, shown = here.console, 0, b""
-        for info, entry in find(here.context, request, make_filter(hosts, paths, tags)):
-            if info.id != shown:
-                shown = info.id
+        console, count = here.console, 0
+        for info, items in find(here.context, chosen, make_filter(hosts, paths, tags), criteria):
+            if items:
                 console.line(console.paint(f"Snapshot {short(info.id)} of {text.moment(info.time_ns)}:", "bold"))
-            count += 1
-            console.line("  " + entry_line(entry, long=long))
-            console.event("entry", **entry_fields(entry, info))
+            count += len(items)
+            for item in items:
+                show_item(console, info, item, long=long, indent="  ")
         if not console.quiet:
             console.remark(f"{text.plural(count, 'entry', 'entries')} found")
         console.event("summary", entries=count)

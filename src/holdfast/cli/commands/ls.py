@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
-from holdfast.cli import text
-from holdfast.cli.entries import entry_fields, entry_line
+from holdfast.cli.entries import show_item
 from holdfast.cli.errors import DAMAGE, OK
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
 from holdfast.cli.values import SNAPSHOT
-from holdfast.kernel.ids import short
 
 
 @click.command("ls")
@@ -40,11 +38,8 @@ def command(
     with session(common, hard=True) as here:
         console = here.console
         count = 0
-        for info, entry in ls(here.context, identifier, make_filter(hosts, paths, tags), path, recursive=recursive):
+        for info, item in ls(here.context, identifier, make_filter(hosts, paths, tags), path, recursive=recursive):
             count += 1
-            console.line(entry_line(entry, long=long))
-            console.event("entry", **entry_fields(entry, info))
-        if long and not console.quiet:
-            console.remark(f"{text.plural(count, 'entry', 'entries')} in snapshot {short(info.id)}" if count else "empty")
+            show_item(console, info, item, long=long)
         console.event("summary", entries=count)
         return DAMAGE if console.saw_damage else OK

@@ -6,7 +6,7 @@ import click
 
 from holdfast.cli import text
 from holdfast.cli.console import Console, path_fields
-from holdfast.cli.errors import OUTCOMES
+from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
 from holdfast.cli.values import SNAPSHOT
@@ -31,7 +31,9 @@ from holdfast.vaults.base import Overwrite, RestoreOptions, RestoreSummary, Snap
 )
 @click.option("--delete", is_flag=True, help="Remove from restored folders what the snapshot does not hold.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be done.")
-@click.option("--no-verify", is_flag=True, help="Do not read the written files again to compare them.")
+@click.option(
+    "--verify", is_flag=True, help="Read every written file again (hashes of what is read are always compared)."
+)
 @click.option("--no-sparse", is_flag=True, help="Write runs of zeros instead of leaving holes.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @which_latest
@@ -47,7 +49,7 @@ def command(
     overwrite: str,
     delete: bool,
     dry_run: bool,
-    no_verify: bool,
+    verify: bool,
     no_sparse: bool,
     workers: int | None,
     hosts: tuple[str, ...],
@@ -74,7 +76,7 @@ def command(
         overwrite=Overwrite(overwrite),
         delete=delete,
         dry_run=dry_run,
-        verify=not no_verify,
+        verify=verify,
         sparse=not no_sparse,
         workers=workers,
     )
@@ -106,6 +108,8 @@ def _show(console: Console, snapshot: SnapshotInfo, summary: RestoreSummary, *, 
         seconds=round(summary.seconds, 3),
         problems=len(summary.problems),
     )
+    if console.saw_damage:
+        return DAMAGE
     return OUTCOMES[summary.outcome]
 
 

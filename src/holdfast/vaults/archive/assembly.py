@@ -1,4 +1,6 @@
-"""The parent's side of a backup: directories whose children were done elsewhere, files read by several, and the sums."""
+"""The parent's side of a backup: directories whose children were done elsewhere, files read by several,
+and the sums.
+"""
 
 from __future__ import annotations
 

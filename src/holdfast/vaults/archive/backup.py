@@ -251,7 +251,9 @@ class _Backup:
         counts, summary = assembly.counts, self._summary
         done = counts.files_new + counts.files_changed + counts.files_unmodified
         self._emit(
-            Tick("backup", done, counts.total_bytes, current=os.fsdecode(assembly.current), errors=len(summary.problems))
+            Tick(
+                "backup", done, counts.total_bytes, current=os.fsdecode(assembly.current), errors=len(summary.problems)
+            )
         )
 
     def _tell(self, kind: str, path: bytes, why: str) -> None:

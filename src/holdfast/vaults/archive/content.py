@@ -9,22 +9,13 @@ from collections.abc import Iterator
 from holdfast.format.chunker import MAX_SIZE, MIN_SIZE, Chunker
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.ids import BlobId
+from holdfast.sources.directory import open_file
 from holdfast.vaults.archive.store import BlobStore
 from holdfast.vaults.archive.tasks import CutDone, Ranges, Stored
 
 BIG_FILE = 128 << 20  # from this size on, several processes share a file
 RANGE_BYTES = 24 << 20
 _BUFFER = MAX_SIZE + (4 << 20)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_NOATIME = getattr(os, "O_NOATIME", 0)
-
-
-def open_file(name: bytes, dir_fd: int | None = None) -> int:
-    """Open a regular file to be read, without following a link, waiting for a FIFO, or (if it is ours) touching its atime."""
-    try:
-        return os.open(name, _OPEN | _NOATIME, dir_fd=dir_fd)
-    except PermissionError:
-        return os.open(name, _OPEN, dir_fd=dir_fd)
 
 
 class ContentReader:

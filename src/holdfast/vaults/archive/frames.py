@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from holdfast.format.tree import encode_tree, raw_nodes
 from holdfast.kernel.ids import BlobId
-from holdfast.vaults.archive.memo import Memo, record
+from holdfast.vaults.archive.memo import record
 
 NO_CHILDREN = bytes(16)
 
@@ -24,8 +24,9 @@ class Filled(NamedTuple):
 class Frame:
     """One directory that waits for its children.
 
-    ``parts`` are node texts in order; a subdirectory's ends with ``"subtree":"`` until its hole is filled. A directory whose
-    listing is known from the memo has no parts: its old tree is used, with new subtrees put in if they differ.
+    ``parts`` are node texts in order; a subdirectory's ends with ``"subtree":"`` until its hole is filled. A
+    directory whose listing is known from the memo has no parts: its old tree is used, with new subtrees put in if
+    they differ.
     """
 
     __slots__ = ("known", "listing", "memoize", "missing", "old_tree", "parent", "parts", "slot", "subtrees", "ticket")
@@ -127,4 +128,3 @@ def children_key(trees: list[BlobId | None]) -> bytes:
     if not trees:
         return NO_CHILDREN
     return blake2b(b"".join(tree or b"" for tree in trees), digest_size=16).digest()
-

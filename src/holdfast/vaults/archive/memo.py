@@ -1,9 +1,9 @@
 """A local note of which directory listings became which trees, so that an unchanged directory costs one comparison.
 
-The key of a directory is a hash over what ``stat`` says of every entry in it; the value is the tree it became and a hash of
-the ids of its subdirectories' trees. Content-addressed, so no paths are kept. The file is only ever a shortcut: it is
-tied to one snapshot and to the index files of that moment, authenticated with a key derived from the vault's, and
-dropped at the first doubt. Without it, the parent snapshot's trees are read instead.
+The key of a directory is a hash over what ``stat`` says of every entry in it; the value is the tree it became and a
+hash of the ids of its subdirectories' trees. Content-addressed, so no paths are kept. The file is only ever a
+shortcut: it is tied to one snapshot and to the index files of that moment, authenticated with a key derived from the
+vault's, and dropped at the first doubt. Without it, the parent snapshot's trees are read instead.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def load(path: Path, key: bytes, salt: bytes, snapshots: set[SnapshotId], index_
     except OSError:
         return Memo()
     head = len(_MAGIC) + 32
-    if data[: len(_MAGIC)] != _MAGIC or blake2b(data[head:], key=key, digest_size=32).digest() != data[len(_MAGIC) : head]:
+    if (
+        data[: len(_MAGIC)] != _MAGIC
+        or blake2b(data[head:], key=key, digest_size=32).digest() != data[len(_MAGIC) : head]
+    ):
         return Memo()
     body = data[head:]
     snapshot, count = SnapshotId(body[16:48]), int.from_bytes(body[48:56], "little")
@@ -75,7 +78,9 @@ def load(path: Path, key: bytes, salt: bytes, snapshots: set[SnapshotId], index_
     return Memo(body[end:], snapshot)
 
 
-def save(path: Path, key: bytes, salt: bytes, snapshot: SnapshotId, index_files: set[bytes], records: bytes | bytearray) -> None:
+def save(
+    path: Path, key: bytes, salt: bytes, snapshot: SnapshotId, index_files: set[bytes], records: bytes | bytearray
+) -> None:
     """Write a memo (0600, atomically). Failing to is no failure of the backup: the next one is only slower."""
     count = len(records) // _RECORD
     slots = 1 << max(4, (count * 3 // 2).bit_length())

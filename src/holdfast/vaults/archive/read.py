@@ -89,7 +89,7 @@ def walk(
             pending.pop()
             continue
         yield found
-        if found[1].subtree is not None:
+        if found[1].type == "dir":
             pending.append(_below(repository, *found, on_damage))
 
 
@@ -151,9 +151,7 @@ def _content(repository: Repository, node: Node, path: bytes) -> Iterator[bytes]
             ) from error
 
 
-def _below(
-    repository: Repository, path: bytes, node: Node, on_damage: OnDamage | None
-) -> Iterator[tuple[bytes, Node]]:
+def _below(repository: Repository, path: bytes, node: Node, on_damage: OnDamage | None) -> Iterator[tuple[bytes, Node]]:
     """The children of one directory in byte order of names."""
     if node.subtree is None:
         return

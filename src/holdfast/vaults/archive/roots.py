@@ -30,11 +30,7 @@ def absolute(path: bytes, cwd: bytes) -> bytes:
 def find_targets(paths: Sequence[bytes], cwd: bytes) -> list[Target]:
     """The targets for these paths: duplicates, and what lies inside another target, once."""
     targets = {absolute(path, cwd): _parts(path) for path in paths}
-    outermost = {
-        path: parts
-        for path, parts in targets.items()
-        if not any(above in targets for above in _above(path))
-    }
+    outermost = {path: parts for path, parts in targets.items() if not any(above in targets for above in _above(path))}
     layouts = list(outermost.values())
     clash = any(
         first[: len(second)] == second for i, first in enumerate(layouts) for j, second in enumerate(layouts) if i != j

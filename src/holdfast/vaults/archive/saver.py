@@ -19,15 +19,24 @@ from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
+from holdfast.sources.directory import Item, Listing, list_directory, open_directory, open_file, read_ignore_file
 from holdfast.vaults.archive import frames
-from holdfast.vaults.archive.content import BIG_FILE, ContentReader, open_file
+from holdfast.vaults.archive.content import BIG_FILE, ContentReader
 from holdfast.vaults.archive.frames import Frame
 from holdfast.vaults.archive.memo import Memo
 from holdfast.vaults.archive.old import OldNode, OldTrees
-from holdfast.vaults.archive.scan import Item, Listing, list_directory, open_directory, read_ignore_file
 from holdfast.vaults.archive.store import BlobStore
 from holdfast.vaults.archive.tasks import (
-    Answer, BigFile, Cut, Finish, Finished, OldTree, Ranges, Report, Task, Visit,
+    Answer,
+    BigFile,
+    Cut,
+    Finish,
+    Finished,
+    OldTree,
+    Ranges,
+    Report,
+    Task,
+    Visit,
 )  # fmt: skip
 
 ENTRIES_PER_TASK = 1500  # after this many entries ...
@@ -44,8 +53,8 @@ _SPECIAL = frozenset((0o060000, 0o020000, 0o010000))
 class Job:
     """What all processes of one backup have in common; made before the fork.
 
-    ``force`` reads every file again; ``verbose`` reports every file; ``share_files`` lets several processes read one big
-    file; ``skip`` are (device, inode) of directories that are never saved: the vault itself.
+    ``force`` reads every file again; ``verbose`` reports every file; ``share_files`` lets several processes read one
+    big file; ``skip`` are (device, inode) of directories that are never saved: the vault itself.
     """
 
     repository: Repository
@@ -139,7 +148,7 @@ class Saver:
                 frame.old_tree = self.old_trees.resolve(old)
                 old = frame.old_tree
                 self._save_items(frame, listing, fd, visit, old)
-            children = []
+            children: list[Visit] = []
             for item in listing.items:
                 if item.stat.st_mode & _KIND == _DIR:
                     child_old: OldTree = None if old is None else (old, item.name)
@@ -177,7 +186,9 @@ class Saver:
         return scope, listing
 
     def _without_foreign(self, listing: Listing, visit: Visit) -> Listing:
-        """Leave out the vault itself and, if asked, what lies on other devices (a mount point is kept as an empty folder)."""
+        """Leave out the vault itself and, if asked, what lies on other devices (a mount point is kept as an empty
+        folder).
+        """
         items = [
             item
             for item in listing.items

@@ -11,7 +11,9 @@ from holdfast.repository.index import SharedIds
 from holdfast.repository.packer import OpenPack, Pack, Packer
 from holdfast.vaults.archive.tasks import Counts
 
-SMALLEST_PACK = 4 << 20  # what a worker leaves unfinished below this is merged by the parent (restic's smallest pack size)
+SMALLEST_PACK = (
+    4 << 20
+)  # what a worker leaves unfinished below this is merged by the parent (restic's smallest pack size)
 
 
 class BlobStore:

@@ -64,7 +64,9 @@ class Stored(NamedTuple):
 
 
 class CutDone(NamedTuple):
-    """All boundaries of a big file are known: how many ``Ranges`` there are. ``error`` tells why it could not be read."""
+    """All boundaries of a big file are known: how many ``Ranges`` there are.
+    ``error`` tells why it could not be read.
+    """
 
     file: int
     ranges: int
@@ -113,7 +115,8 @@ class Counts:
 class Report:
     """What a worker did with one task: what is finished, and what it hands back for others to go on with.
 
-    ``events`` are (kind, path, why) with kind ``failed``, ``warning``, ``new``, ``changed``, ``unchanged`` or ``excluded``.
+    ``events`` are (kind, path, why) with kind ``failed``, ``warning``, ``new``, ``changed``, ``unchanged`` or
+    ``excluded``.
     """
 
     counts: Counts = field(default_factory=Counts)

@@ -6,13 +6,13 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 
+from holdfast.sources.directory import Item
 from holdfast.vaults.archive import roots
 from holdfast.vaults.archive.assembly import ROOT, Assembly
 from holdfast.vaults.archive.frames import Frame
 from holdfast.vaults.archive.lookback import Parent
 from holdfast.vaults.archive.roots import Target, Top
 from holdfast.vaults.archive.saver import Saver
-from holdfast.vaults.archive.scan import Item
 from holdfast.vaults.archive.tasks import OldTree, Task, Visit
 from holdfast.vaults.base import BackupOptions
 
@@ -28,7 +28,9 @@ def begin(
     submit: Callable[[Task, bool], None],
     tell: Callable[[str, bytes, str], None],
 ) -> None:
-    """Give ``assembly`` a frame for every directory above the targets, and submit a visit for every target directory."""
+    """Give ``assembly`` a frame for every directory above the targets,
+    and submit a visit for every target directory.
+    """
     start = _Start(options, saver, assembly, submit, tell)
     whole = [target for target in targets if not target.parts]
     if whole:  # "/" or ".": the listing of that directory is the root tree itself
@@ -96,7 +98,9 @@ class _Start:
             return self._saver.save_other(Item(name, st), path, None), False
         except OSError as error:
             missing = error.errno == errno.ENOENT
-            self._tell("warning" if missing else "failed", path, "vanished" if missing else error.strerror or str(error))
+            self._tell(
+                "warning" if missing else "failed", path, "vanished" if missing else error.strerror or str(error)
+            )
             return None, False
 
 

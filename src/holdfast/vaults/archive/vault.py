@@ -9,20 +9,28 @@ from pathlib import Path
 from holdfast.files.entry import Entry
 from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.events import Emit, Fact
 from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.events import Emit, Fact
 from holdfast.kernel.ids import SnapshotId
 from holdfast.repository import Repository
 from holdfast.repository.locks import Lock
 from holdfast.vaults.base import (
-    BackupOptions, BackupSummary, CheckOptions, CheckReport, RestoreOptions, RestoreSummary, SnapshotInfo,
+    BackupOptions,
+    BackupSummary,
+    CheckOptions,
+    CheckReport,
+    RestoreOptions,
+    RestoreSummary,
+    SnapshotInfo,
 )  # fmt: skip
 
 _NOTE = "description"  # rustic's field; restic ignores it
 
 
 class ArchiveVault:
-    """An open archive vault. ``memo_folder`` is a local cache folder or None; ``no_lock`` reads without writing a lock."""
+    """An open archive vault. ``memo_folder`` is a local cache folder or None;
+    ``no_lock`` reads without writing a lock.
+    """
 
     kind = "archive"
 
@@ -74,9 +82,7 @@ class ArchiveVault:
 
         return read_file(self.repository, snapshot, path)
 
-    def restore(
-        self, snapshot: SnapshotInfo, options: RestoreOptions, *, emit: Emit, cancel: Cancel
-    ) -> RestoreSummary:
+    def restore(self, snapshot: SnapshotInfo, options: RestoreOptions, *, emit: Emit, cancel: Cancel) -> RestoreSummary:
         """Write a snapshot, or part of it, back to a disk; see :mod:`holdfast.vaults.archive.restore`."""
         from holdfast.vaults.archive.restore import restore
 

@@ -13,6 +13,8 @@ from holdfast.files.rules import Scope
 
 _LISTED = struct.Struct("<HIqqqQQIIIQ")  # name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
 _IGNORE_FILE_LIMIT = 1 << 20
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_NOATIME = getattr(os, "O_NOATIME", 0)
 
 
 class Item(NamedTuple):
@@ -23,7 +25,9 @@ class Item(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What is to be saved of a directory. ``key`` hashes everything that its tree depends on but its subtrees' content."""
+    """What is to be saved of a directory. ``key`` hashes everything that its tree depends on but its subtrees'
+    content.
+    """
 
     items: list[Item]
     key: bytes
@@ -53,6 +57,16 @@ def open_directory(path: bytes) -> int:
             os.close(fd)
         fd = deeper
     return fd
+
+
+def open_file(name: bytes, dir_fd: int | None = None) -> int:
+    """Open a regular file to be read, without following a link, waiting for a FIFO,
+    or (if it is ours) touching its atime.
+    """
+    try:
+        return os.open(name, _OPEN | _NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        return os.open(name, _OPEN, dir_fd=dir_fd)
 
 
 def read_ignore_file(fd: int, name: bytes) -> bytes | None:

@@ -1,0 +1,94 @@
+"""Use cases: look into snapshots (list, find, compare, dump, measure) without restoring them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdfast.app.context import Context
+from holdfast.app.selection import find_snapshot
+from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.events import Fact
+from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
+
+if TYPE_CHECKING:
+    from holdfast.vaults.archive import ArchiveVault
+    from holdfast.vaults.archive.browser import ArchiveBrowser
+    from holdfast.vaults.find import Criteria
+    from holdfast.vaults.items import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Browsing:
+    """A vault that can be looked into: all its snapshots (oldest first), and what opens their folders."""
+
+    vault: ArchiveVault
+    snapshots: Sequence[SnapshotInfo]
+    browser: ArchiveBrowser
+
+
+@contextmanager
+def browsing(context: Context, *, tolerant: bool = True) -> Iterator[Browsing]:
+    """Open the vault for looking around, under a shared lock (none with ``no_lock``).
+
+    ``tolerant``: damage is told as ``damage.found`` and passed over; otherwise it raises ``Corrupt``.
+    """
+    from holdfast.vaults.archive.browser import ArchiveBrowser
+
+    def of_index(identifier: bytes, error: HoldfastError) -> None:
+        context.emit(Fact("damage.found", error.message, "error", {"index": identifier.hex()}))
+
+    def of_path(path: bytes, error: HoldfastError) -> None:
+        context.emit(Fact("damage.found", error.message, "error", {"path": path}))
+
+    with context.opened() as vault:
+        snapshots = vault.snapshots(context.emit)
+        with vault.reading(on_damage=of_index if tolerant else None):
+            yield Browsing(vault, snapshots, ArchiveBrowser(vault.repository, of_path if tolerant else None))
+
+
+def ls(
+    context: Context, text: str, wanted: SnapshotFilter, path: bytes, *, recursive: bool
+) -> Iterator[tuple[SnapshotInfo, Item]]:
+    """What is in the folder ``path`` of a snapshot; without a path, in the folder that was saved."""
+    from holdfast.vaults.listing import list_items
+
+    with browsing(context) as there:
+        snapshot = find_snapshot(there.snapshots, text, wanted)
+        begin = path or saved_folder(there.browser, snapshot)
+        for item in list_items(there.browser, snapshot, begin, recursive=recursive):
+            yield snapshot, item
+
+
+def saved_folder(browser: ArchiveBrowser, snapshot: SnapshotInfo) -> bytes:
+    """The deepest folder that holds everything that was saved: where people want to begin.
+
+    It is the root where relative paths were saved: then the tree does not show where they came from.
+    """
+    paths = [os.fsencode(path) for path in snapshot.paths]
+    if not paths or not all(path.startswith(b"/") for path in paths):
+        return b""
+    common = os.path.commonpath(paths)
+    try:
+        browser.find(snapshot, common)
+    except NotFound:
+        return b""
+    return common
+
+
+def find(
+    context: Context, chosen: Sequence[str], wanted: SnapshotFilter, criteria: Criteria
+) -> Iterator[tuple[SnapshotInfo, list[Item]]]:
+    """The matches in each of the ``chosen`` snapshots, or in all that fit ``wanted``, newest first."""
+    from holdfast.vaults.find import find as search
+
+    criteria.compile()
+    with browsing(context) as there:
+        if chosen:
+            among = [find_snapshot(there.snapshots, text, wanted) for text in chosen]
+        else:
+            among = [snapshot for snapshot in reversed(there.snapshots) if wanted.matches(snapshot)]
+        yield from search(there.browser, among, criteria, cancel=context.cancel)

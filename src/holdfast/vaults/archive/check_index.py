@@ -1,0 +1,174 @@
+"""The index as a check sees it: every file read by itself, every pack's entries compared with each other and the pack."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+
+from holdfast.format.crypto import OVERHEAD
+from holdfast.format.index import decode_index
+from holdfast.format.pack import TRAILER_SIZE, Blob, BlobType
+from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.ids import PackId, short
+from holdfast.repository import Repository, layout
+from holdfast.repository.index import Index
+from holdfast.vaults.archive.check_files import DAMAGING, still_there
+from holdfast.vaults.archive.check_findings import Findings, listed
+
+MISSING = -1
+_BY_OFFSET = attrgetter("offset")
+_ENTRY_PLAIN, _ENTRY_COMPRESSED = 37, 41  # bytes of one blob in a pack's header
+
+DATA_ONLY, TREES_ONLY, MIXED = 0, 1, 2
+
+
+class Catalogue:
+    """All that the index files say, and which packs really lie in the storage.
+
+    A fresh :class:`Index`, so that nothing that was read earlier hides what is stored now. Within a pack its entries
+    stand in the order of offsets. The tables are made before workers fork and only read by them.
+    """
+
+    def __init__(self) -> None:
+        self.index = Index()
+        self.plain_sizes = array("I")  # by entry number: bytes of plaintext
+        self.is_tree = bytearray()  # by entry number
+        self.numbers: dict[PackId, int] = {}  # position of a pack in index.packs
+        self.expected = array("Q")  # by pack: bytes that its file must have
+        self.found = array("q")  # by pack: bytes that its file has, or MISSING
+        self.contents = bytearray()  # by pack: DATA_ONLY, TREES_ONLY or MIXED
+        self.broken: set[int] = set()  # packs whose entries leave gaps or overlap
+        self.unused_packs = 0
+        self.unused_bytes = 0
+
+    def add(self, pack: PackId, blobs: list[Blob]) -> bool:
+        """Take one pack with its entries (they get sorted); False if it was there already."""
+        blobs.sort(key=_BY_OFFSET)
+        if not self.index.add(pack, blobs):
+            return False
+        number = self.numbers[pack] = len(self.numbers)
+        end = 0
+        contiguous = bool(blobs)
+        for blob in blobs:
+            if blob.offset != end:
+                contiguous = False
+            end = blob.offset + blob.length
+        if not contiguous:
+            self.broken.add(number)
+        sizes = [blob.length - OVERHEAD if blob.raw_length is None else blob.raw_length for blob in blobs]
+        plain = sum(1 for blob in blobs if blob.raw_length is None)
+        header = _ENTRY_PLAIN * plain + _ENTRY_COMPRESSED * (len(blobs) - plain)
+        self.plain_sizes.extend(sizes)
+        trees = sum(1 for blob in blobs if blob.type is BlobType.TREE)
+        if trees in (0, len(blobs)):
+            self.is_tree.extend((b"\1" if trees else b"\0") * len(blobs))
+            self.contents.append(TREES_ONLY if trees else DATA_ONLY)
+        else:
+            self.is_tree.extend(bytes([blob.type is BlobType.TREE for blob in blobs]))
+            self.contents.append(MIXED)
+        self.expected.append(end + header + OVERHEAD + TRAILER_SIZE)
+        self.found.append(MISSING)
+        return True
+
+    def number(self, identifier: bytes, *, tree: bool) -> int:
+        """The number that stands for the blob, or -1 if no pack holds it as that type."""
+        number = self.index.number(identifier)
+        if number < 0 or self.is_tree[number] == tree:
+            return number
+        wanted = BlobType.TREE if tree else BlobType.DATA
+        return number if any(place.type == wanted for place in self.index.places(identifier)) else -1  # type: ignore[arg-type]
+
+
+def load(repository: Repository, findings: Findings, step: Callable[[int, int], None]) -> Catalogue:
+    """Read all index files. ``step(done, total)`` is called after each; damaged ones are findings.
+
+    Found are: files that do not match their name, open or parse; packs that several files name (equal entries: one
+    hint, others: damage); entries of a pack that overlap, leave gaps or lie outside of it.
+    """
+    catalogue = Catalogue()
+    files = [identifier for identifier, _ in layout.listing(repository.storage, layout.INDEX)]
+    twice: set[bytes] = set()
+    for done, identifier in enumerate(files):
+        step(done, len(files))
+        try:
+            _read_file(repository, identifier, catalogue, findings, twice)
+        except NotFound:
+            continue  # replaced by a prune since it was listed
+        except DAMAGING as first:
+            still_there(repository.storage, first)
+            try:
+                _read_file(repository, identifier, catalogue, findings, set())
+            except HoldfastError as error:
+                findings.add("index.corrupt", f"Index {short(identifier)} is damaged: {error.message}")
+            else:
+                message = f"Index {short(identifier)}: {first.message}: correct at the second read."
+                findings.add("index.unsteady", message, severity="hint")
+    step(len(files), len(files))
+    if twice:
+        message = f"{len(twice):,} packs are in several index files with equal entries ({listed(twice)})."
+        findings.add("pack.indexed-twice", message, severity="hint")
+    for number in catalogue.broken:
+        trouble = findings.pack(catalogue.index.packs[number])
+        trouble.kind = "index.overlap"
+        trouble.reasons["its index entries overlap or leave gaps"] = None
+    mixed = [pack for pack, number in catalogue.numbers.items() if catalogue.contents[number] == MIXED]
+    if mixed and repository.config.version > 1:  # version 1 mixed them on purpose
+        message = f"{len(mixed):,} packs hold data and trees together ({listed(mixed)})."
+        findings.add("pack.mixed", message, severity="hint")
+    return catalogue
+
+
+def _read_file(
+    repository: Repository, identifier: bytes, catalogue: Catalogue, findings: Findings, twice: set[bytes]
+) -> None:
+    for pack, blobs in decode_index(repository.read_unpacked(layout.INDEX, identifier)):
+        if catalogue.add(pack, blobs):
+            continue
+        if _same(catalogue.index.blobs_of(pack), blobs):
+            twice.add(pack)
+        else:
+            trouble = findings.pack(pack)
+            trouble.kind = "pack.conflict"
+            trouble.reasons["several index files name it with different entries"] = None
+            trouble.lost.update(blob.id for blob in blobs if not catalogue.index.has(blob.id))
+
+
+def _same(first: Iterable[Blob], second: Iterable[Blob]) -> bool:
+    return sorted(map(_key, first)) == sorted(map(_key, second))
+
+
+def _key(blob: Blob) -> tuple[int, int, int, int, bytes]:
+    return blob.offset, blob.length, blob.raw_length or 0, blob.type, blob.id
+
+
+def compare_with_storage(repository: Repository, catalogue: Catalogue, findings: Findings) -> None:
+    """Every indexed pack must be there with the size that its entries make; packs in no index are counted."""
+    for identifier, info in layout.listing(repository.storage, layout.DATA):
+        number = catalogue.numbers.get(PackId(identifier))
+        if number is None or info.name != layout.name_of(layout.DATA, identifier):
+            catalogue.unused_packs += 1
+            catalogue.unused_bytes += info.size
+        else:
+            catalogue.found[number] = info.size
+    for number, (found, expected) in enumerate(zip(catalogue.found, catalogue.expected, strict=True)):
+        if found == expected:
+            continue
+        pack = catalogue.index.packs[number]
+        trouble = findings.pack(pack)
+        if found == MISSING:
+            trouble.kind = "pack.missing"
+            trouble.reasons["it is not there"] = None
+            trouble.lost.update(blob.id for blob in catalogue.index.blobs_of(pack))
+        else:
+            if number not in catalogue.broken:
+                trouble.kind = "pack.size"
+            trouble.reasons[f"it has {found:,} bytes instead of {expected:,}"] = None
+            lost = [blob.id for blob in catalogue.index.blobs_of(pack) if blob.offset + blob.length > found]
+            trouble.lost.update(lost)
+    if catalogue.unused_packs:
+        message = (
+            f"{catalogue.unused_packs:,} packs ({catalogue.unused_bytes:,} bytes) are in no index: left by an "
+            "interrupted backup, or just being written by one. They do no harm; a prune removes them."
+        )
+        findings.add("pack.unused", message, severity="hint")

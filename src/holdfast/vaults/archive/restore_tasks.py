@@ -1,0 +1,189 @@
+"""What the processes of a restore say to each other, and the rows that stand for what is to be written.
+
+Rows are plain tuples: hundreds of thousands of them travel between processes, marshalled, and are never touched by the
+parent. Their first fields say where the content lies; the last six are the metadata (:data:`Meta`). All paths are
+relative to the target's root.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from holdfast.files.rules import Scope
+from holdfast.files.xattrs import Xattrs
+from holdfast.format.node import Node
+from holdfast.kernel.ids import BlobId, PackId
+
+Meta = tuple[int, int, int, int, int, Xattrs]
+"""Permission bits, uid, gid, mtime and atime in nanoseconds since 1970, extended attributes."""
+
+Small = tuple[int, int, int, bytes, bytes, bytes, int, int, int, int, int, Xattrs]
+"""A file of one blob: offset, stored length and plaintext length (0: stored raw) of the blob, its id; folder and name of
+the file; metadata."""
+
+Part = tuple[int, int, int, bytes, bytes, int]
+"""One blob of a bigger file: offset, stored length and plaintext length (0: raw), id; path of the file; where in it."""
+
+Plain = tuple[str, bytes, bytes, bytes, int, int, int, int, int, int, Xattrs]
+"""What has no content: kind (a node type; ``file``: an empty one; ``repair``: a file that only gets its metadata),
+folder, name, link target, device number; metadata."""
+
+Note = tuple[str, bytes, str]
+"""``failed``, ``damage`` or ``warning``; the path; why."""
+
+Spot = tuple[PackId, int]
+"""A pack, and which MiB of it: small files whose blobs begin there are written together."""
+
+
+def meta_of(node: Node) -> Meta:
+    """The metadata of a node."""
+    return node.permissions, node.uid, node.gid, node.mtime, node.atime, node.xattrs
+
+
+class Selection(NamedTuple):
+    """What of a folder is wanted. ``include`` None: everything from here on; ``exclude`` None: nothing is left out."""
+
+    include: Scope | None
+    exclude: Scope | None
+
+    def child(self, name: bytes, is_dir: bool) -> tuple[bool, Selection | None]:
+        """Whether the entry ``name`` is wanted, and for a directory what is wanted of it (None: do not enter)."""
+        include, exclude = self
+        if exclude is not None and exclude.excludes(name, is_dir):
+            return False, None
+        wanted = include is None or include.excludes(name, is_dir)
+        if not is_dir:
+            return wanted, None
+        inner = None if wanted or include is None else include.enter(name)
+        return wanted, Selection(inner, None if exclude is None else exclude.enter(name))
+
+
+class Folder(NamedTuple):
+    """A directory to make, and its metadata (None: leave them). ``wanted``: also if nothing of it is restored."""
+
+    path: bytes
+    meta: Meta | None
+    wanted: bool
+
+
+class Visit(NamedTuple):
+    """A directory whose tree is to be looked at.
+
+    ``there``: it is in the target already. ``saved``: at or below a path that the backup was asked to save; above
+    those a tree holds only what leads there, so nothing is ever deleted. ``selection`` None: all is wanted.
+    """
+
+    path: bytes
+    tree: bytes
+    selection: Selection | None
+    there: bool
+    saved: bool
+
+
+class Survey(NamedTuple):
+    """Look at these directories and what is below them."""
+
+    visits: list[Visit]
+
+
+class Big(NamedTuple):
+    """A file of several blobs. ``content`` (ids with their lengths) is there only if it must be read again."""
+
+    folder: bytes
+    name: bytes
+    size: int
+    meta: Meta
+    content: list[tuple[bytes, int]]
+
+    @property
+    def path(self) -> bytes:
+        """Where it will be."""
+        return join(self.folder, self.name)
+
+
+class Linked(NamedTuple):
+    """A file that has several names. ``state``: ``write``, ``same`` (the target has it) or ``keep`` (leave alone)."""
+
+    inode: tuple[int, int]
+    folder: bytes
+    name: bytes
+    content: tuple[BlobId, ...]
+    state: str
+    meta: Meta
+
+    @property
+    def path(self) -> bytes:
+        """Where it will be."""
+        return join(self.folder, self.name)
+
+
+@dataclass(slots=True)
+class Surveyed:
+    """The answer to ``Survey``. ``small`` and ``plain`` are marshalled lists of rows with their numbers and bytes."""
+
+    visits: list[Visit]
+    folders: list[Folder] = field(default_factory=list)
+    small: dict[Spot, tuple[bytes, int, int]] = field(default_factory=dict)
+    parts: dict[PackId, list[Part]] = field(default_factory=dict)
+    bigs: list[Big] = field(default_factory=list)
+    plain: tuple[bytes, int] = (b"", 0)
+    linked: list[Linked] = field(default_factory=list)
+    removals: list[bytes] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    actions: list[tuple[str, bytes]] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    skipped: int = 0
+
+
+class WriteSmall(NamedTuple):
+    """Write small files whose blobs lie near each other in one pack; ``rows`` are marshalled lists of :data:`Small`."""
+
+    pack: PackId
+    rows: list[bytes]
+
+
+class WriteParts(NamedTuple):
+    """Write blobs of bigger files. ``files``: those of them whose temporary file exists (device, inode), shared by
+    several tasks; all others are wholly in this task."""
+
+    pack: PackId
+    parts: list[Part]
+    bigs: list[Big]
+    shared: dict[bytes, tuple[int, int]]
+
+
+class Finish(NamedTuple):
+    """All parts of a shared file are written: give it its metadata and name."""
+
+    big: Big
+    identity: tuple[int, int]
+
+
+class WritePlain(NamedTuple):
+    """Make what has no content; ``rows`` is a marshalled list of :data:`Plain`."""
+
+    rows: bytes
+
+
+class Written(NamedTuple):
+    """The answer to the writing tasks. ``parts``: shared files with a reason why they failed, or an empty text."""
+
+    files: int
+    bytes: int
+    read: int
+    links: int
+    others: int
+    notes: list[Note]
+    parts: list[tuple[bytes, str]]
+    current: bytes
+
+
+Task = Survey | WriteSmall | WriteParts | Finish | WritePlain
+Answer = Surveyed | Written
+
+
+def join(folder: bytes, name: bytes) -> bytes:
+    """The path of ``name`` in ``folder``; the root is empty."""
+    return folder + b"/" + name if folder else name
