@@ -70,10 +70,11 @@ def test_a_big_file_shared_by_processes_is_cut_as_by_one(tmp_path: Path, monkeyp
     source = tmp_path / "source"
     source.mkdir()
     (source / "big").write_bytes(random.Random(2).randbytes(40_000_000))
+    (source / "medium").write_bytes(random.Random(3).randbytes(9_000_000))
     (source / "small").write_bytes(b"x")
     first, second = twin_vaults(tmp_path)
     save(first, source)
-    monkeypatch.setattr("holdfast.vaults.archive.saver.BIG_FILE", 1 << 20)
+    monkeypatch.setattr("holdfast.vaults.archive.assembly.BIG_FILE", 10 << 20)
     monkeypatch.setattr("holdfast.vaults.archive.content.RANGE_BYTES", 5 << 20)
     save(second, source, workers=3)
     assert files(second, source) == on_disk(source)

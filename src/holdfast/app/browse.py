@@ -1,4 +1,4 @@
-"""Use cases: look into snapshots (list, find, compare, dump, measure) without restoring them."""
+"""Use cases: look into snapshots (list, find, measure), and what all looking has in common."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdfast.vaults.archive.browser import ArchiveBrowser
     from holdfast.vaults.find import Criteria
     from holdfast.vaults.items import Item
+    from holdfast.vaults.stats import VaultStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +65,14 @@ def ls(
 
 
 def saved_folder(browser: ArchiveBrowser, snapshot: SnapshotInfo) -> bytes:
-    """The deepest folder that holds everything that was saved: where people want to begin.
+    """The deepest folder of the snapshot that holds everything that was saved: where people want to begin."""
+    from holdfast.vaults.disk import tops
 
-    It is the root where relative paths were saved: then the tree does not show where they came from.
-    """
-    paths = [os.fsencode(path) for path in snapshot.paths]
-    if not paths or not all(path.startswith(b"/") for path in paths):
-        return b""
-    common = os.path.commonpath(paths)
+    common = os.path.commonpath([place for place, _ in tops(browser, snapshot)] or [b"/"])
     try:
         browser.find(snapshot, common)
     except NotFound:
-        return b""
+        return b"/"
     return common
 
 
@@ -92,3 +89,17 @@ def find(
         else:
             among = [snapshot for snapshot in reversed(there.snapshots) if wanted.matches(snapshot)]
         yield from search(there.browser, among, criteria, cancel=context.cancel)
+
+
+def stats(context: Context, text: str | None, wanted: SnapshotFilter) -> VaultStats:
+    """Figures of the vault; growth and restore sizes of one snapshot, or of all that fit ``wanted``."""
+    from holdfast.vaults.archive.stats import stats as gather
+
+    def of_path(path: bytes, error: HoldfastError) -> None:
+        context.emit(Fact("damage.found", error.message, "error", {"path": path}))
+
+    with browsing(context) as there:
+        among = [snapshot for snapshot in there.snapshots if wanted.matches(snapshot)]
+        if text is not None:
+            among = [find_snapshot(there.snapshots, text, wanted)]
+        return gather(there.vault.repository, among, emit=context.emit, cancel=context.cancel, on_damage=of_path)

@@ -26,9 +26,10 @@ class Change(StrEnum):
 class Difference:
     """One item that is not the same on both sides. A missing side is None.
 
-    ``details`` say what differs, for ``M``, ``U`` and ``T``: any of ``content``, ``target`` (of a link), ``device``, ``type``,
-    ``mode``, ``owner``, ``group``, ``mtime``, ``xattrs``. Names of owners, access times, change times and inode numbers do
-    not count: no restore brings these back. A folder's mtime counts only where no name came or went in it.
+    ``details`` say what differs, for ``M``, ``U`` and ``T``: any of ``content``, ``target`` (of a link), ``device``,
+    ``type``, ``mode``, ``owner``, ``group``, ``mtime``, ``xattrs``. Names of owners, access times, change times and
+    inode numbers do not count: no restore brings these back. A folder's mtime counts only where no name came or went
+    in it.
     """
 
     path: bytes
@@ -112,9 +113,9 @@ def compare(
 
     Folders with equal marks are not read. The two may have different names and places: paths are those of the second
     side, or of the first where an item is only there. Every item beneath an added or removed folder is yielded, and a
-    folder that became a file yields ``T`` and then a removal for each item that was in it. What is ``passed_over`` on one
-    side and absent on the other is no difference. An item that cannot be compared (``Corrupt``, ``OSError``) goes to
-    ``on_error``, or raises without it. Raises ``Cancelled``. Memory: the folders from the top to where it is.
+    folder that became a file yields ``T`` and then a removal for each item that was in it. What is ``passed_over`` on
+    one side and absent on the other is no difference. An item that cannot be compared (``Corrupt``, ``OSError``) goes
+    to ``on_error``, or raises without it. Raises ``Cancelled``. Memory: the folders from the top to where it is.
     """
     pending: list[Iterator[_Pair]] = [iter([(before, after)])]
     while pending:

@@ -11,8 +11,7 @@ from holdfast.files.names import Names
 from holdfast.files.rules import Rules, Scope
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.errors import NotFound
-from holdfast.sources.directory import open_file
-from holdfast.sources.directory import open_directory, read_ignore_file
+from holdfast.sources.directory import open_directory, open_file, read_ignore_file
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.diff import SameContent
 from holdfast.vaults.items import Browsable, Item

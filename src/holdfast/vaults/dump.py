@@ -58,13 +58,14 @@ def dump_tar(
 ) -> DumpSummary:
     """Write ``path`` (a folder, the root, or a single item) as a tar stream in the pax format.
 
-    Names are exact bytes and begin with the name of ``path`` itself (for the root: with what is in it); mtimes are exact to
-    the nanosecond; hard links (equal device, inode and content) refer to the first of them; sockets are left out. The
-    same snapshot gives the same bytes. Nothing is kept on a disk; memory: one piece and the paths of hard links.
+    Names are exact bytes and begin with the name of ``path`` itself (for the root: with what is in it); mtimes are
+    exact to the nanosecond; hard links (equal device, inode and content) refer to the first of them; sockets are left
+    out. The same snapshot gives the same bytes. Nothing is kept on a disk; memory: one piece and the paths of hard
+    links.
 
-    A damaged item is left out, told to ``emit`` as ``damage.found`` and listed in the summary, which is then ``partial``. If
-    the damage shows only in the middle of a file, after its size was written, ``Corrupt`` is raised: no tar can be finished
-    honestly then. Raises ``NotFound``, ``Cancelled`` and what ``write`` raises as well.
+    A damaged item is left out, told to ``emit`` as ``damage.found`` and listed in the summary, which is then
+    ``partial``. If the damage shows only in the middle of a file, after its size was written, ``Corrupt`` is raised:
+    no tar can be finished honestly then. Raises ``NotFound``, ``Cancelled`` and what ``write`` raises as well.
     """
     top = vault.find(snapshot, path)
     tar = _Tar(vault, write, emit, len(top.path) - len(top.name))

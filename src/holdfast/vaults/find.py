@@ -19,8 +19,8 @@ class Criteria:
 
     ``patterns``: ``*`` and ``?`` match within a name, ``[a-z]`` and ``[!a-z]`` one character, ``**`` any number of
     folders, a backslash takes the next character as it is. Without a slash they are matched against the name alone;
-    with one, against the path: from the root if they begin with the slash, else from any folder on.
-    ``kinds``: ``Entry.kind`` values. ``larger`` and ``smaller``: at least, at most so many bytes, files only. ``newer`` and
+    with one, against the path: from the root if they begin with the slash, else from any folder on. ``kinds``:
+    ``Entry.kind`` values. ``larger`` and ``smaller``: at least, at most so many bytes, files only. ``newer`` and
     ``older``: modified at or after, at or before (nanoseconds since 1970 UTC).
     """
 

@@ -100,6 +100,13 @@ class Browsable(Folders, Protocol):
         """
         ...
 
+    def same(self, first: Item, second: Item) -> bool:
+        """Whether two saved files hold the same bytes, reading only what their records do not tell.
+
+        Raises ``Corrupt``.
+        """
+        ...
+
 
 def walk(folders: Folders, top: Item) -> Iterator[Item]:
     """Everything beneath ``top``, not itself, depth first, in byte order of names. Paths may be of any depth."""

@@ -31,10 +31,11 @@ def padding(size: int) -> bytes:
 def header(path: bytes, entry: Entry, *, size: int = 0, link: bytes | None = None) -> bytes:
     """Everything that stands before an item's content: an extended header where it needs one, and its own block.
 
-    ``path`` is the name in the archive (any bytes without NUL; folders end with a slash), ``size`` the content that will
-    follow, ``link`` the archive path of an earlier item that this one is a hard link to. What the old fields cannot hold
-    exactly goes into pax records: long names, non-ASCII names, nanoseconds, times before 1970, big numbers, extended
-    attributes (``SCHILY.xattr.*``, as star, GNU tar and bsdtar have them). Equal input gives equal bytes.
+    ``path`` is the name in the archive (any bytes without NUL; folders end with a slash), ``size`` the content that
+    will follow, ``link`` the archive path of an earlier item that this one is a hard link to. What the old fields
+    cannot hold exactly goes into pax records: long names, non-ASCII names, nanoseconds, times before 1970, big
+    numbers, extended attributes (``SCHILY.xattr.*``, as star, GNU tar and bsdtar have them). Equal input gives equal
+    bytes.
     """
     kind = _HARD_LINK if link is not None else _TYPES[entry.kind]
     target = link if link is not None else entry.linktarget or b""

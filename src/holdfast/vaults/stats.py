@@ -20,8 +20,9 @@ class Stored:
 class Growth:
     """What one snapshot holds, and what it added to those before it (in order of time).
 
-    ``restore_bytes``: sizes of its files, each set of hard links once. ``new_bytes``: content that no earlier snapshot among
-    those that were asked for has, ``new_stored`` what that occupies in the vault (both with the blobs of folders).
+    ``restore_bytes``: sizes of its files, each set of hard links once. ``new_bytes``: content that no earlier
+    snapshot among those that were asked for has, ``new_stored`` what that occupies in the vault (both with the blobs
+    of folders).
     """
 
     snapshot: SnapshotInfo
@@ -38,10 +39,11 @@ class Growth:
 class VaultStats:
     """Figures of a vault. Bytes are bytes; ratios are 1.0 where there is nothing to divide.
 
-    ``stored``: all files of the storage by kind. ``blobs``, ``blob_bytes`` (plaintext), ``blob_stored``: every blob that is in
-    the vault once, used or not; ``duplicate_stored``: further copies of the same blobs. ``growth``: one item a snapshot,
-    oldest first. ``missing``: blobs that the snapshots need and no index knows. ``exact_chunker``: whether new data is
-    cut as restic cuts it (False: by the fallback, valid but without deduplication against restic's).
+    ``stored``: all files of the storage by kind. ``blobs``, ``blob_bytes`` (plaintext), ``blob_stored``: every blob
+    that is in the vault once, used or not; ``duplicate_stored``: further copies of the same blobs. ``growth``: one
+    item a snapshot, oldest first. ``missing``: blobs that the snapshots need and no index knows. ``exact_chunker``:
+    whether new data is cut as restic cuts it (False: by the fallback, valid but without deduplication against
+    restic's).
     """
 
     stored: list[Stored] = field(default_factory=list)

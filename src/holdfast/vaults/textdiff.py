@@ -17,8 +17,8 @@ def text_diff(before: Iterable[bytes], after: Iterable[bytes], before_name: str,
     """The unified diff of two files, line by line, each with its line end; nothing if they are equal.
 
     Contents come in pieces; None of a side is an empty iterable. Bytes that are not UTF-8 are surrogate escapes, so
-    that ``os.fsencode`` gives the exact bytes back. Where one side is binary, one line says that they differ. Raises ``Invalid``
-    if a side is longer than :data:`LARGEST`.
+    that ``os.fsencode`` gives the exact bytes back. Where one side is binary, one line says that they differ. Raises
+    ``Invalid`` if a side is longer than :data:`LARGEST`.
     """
     old, new = _joined(before, before_name), _joined(after, after_name)
     if old == new:

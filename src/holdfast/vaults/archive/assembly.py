@@ -4,7 +4,9 @@ and the sums.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,9 +14,10 @@ from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.ids import BlobId
 from holdfast.repository.packer import Pack
 from holdfast.vaults.archive import frames
+from holdfast.vaults.archive.content import BIG_FILE
 from holdfast.vaults.archive.frames import Frame
-from holdfast.vaults.archive.saver import Saver, count_directory
-from holdfast.vaults.archive.tasks import Answer, BigFile, Counts, Cut, CutDone, Ranges, Report, Stored, Task
+from holdfast.vaults.archive.saver import CHANGED_KIND, Saver, count_directory
+from holdfast.vaults.archive.tasks import Answer, BigFile, Counts, Cut, CutDone, Ranges, Report, Stored, Task, Whole
 
 ROOT = -1
 """The ticket whose only hole is the snapshot's root tree."""
@@ -85,7 +88,8 @@ class Assembly:
             self._submit(visit, True)
         for big in report.big_files:
             self._shared[big.file] = _Shared(big)
-            self._submit(Cut(big.file, big.path), False)
+            whole = big.size < BIG_FILE
+            self._submit(Whole(big.file, big.path, big.size) if whole else Cut(big.file, big.path), False)
 
     def fill(self, ticket: int, order: int, tree: BlobId | None) -> None:
         """A subdirectory is complete (or, with None, left out)."""
@@ -122,6 +126,8 @@ class Assembly:
             return None
         try:
             st = os.lstat(path)
+            if not stat.S_ISREG(st.st_mode):
+                raise OSError(errno.ESTALE, CHANGED_KIND)
             xattrs = read_xattrs(path)
         except OSError as error:
             self._tell("failed", path, error.strerror or str(error))
@@ -139,7 +145,8 @@ class Assembly:
             self.counts.files_changed += 1
         else:
             self.counts.files_new += 1
-        self._tell("changed" if shared.file.old_content else "new", path, "")
+        if self._saver.verbose:
+            self._tell("changed" if shared.file.old_content else "new", path, "")
         names = self._saver.names
         return self._saver.nodes.file(
             shared.file.name, st, names.user(st.st_uid), names.group(st.st_gid), xattrs, ids, size

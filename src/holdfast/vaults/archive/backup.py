@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-import itertools
 import os
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from holdfast.format.time import format_time
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, HoldfastError, Invalid, NotFound
 from holdfast.kernel.events import Emit, Fact, Tick
+from holdfast.kernel.heap import keep_large_blocks
 from holdfast.kernel.pool import Pool, default_size
 from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.index import SharedIds
@@ -124,6 +123,7 @@ class _Backup:
             if writer is not None:
                 writer.record(pack)
 
+        keep_large_blocks()
         assembly = Assembly(saver, submit, record, self._tell)
         try:
             begin(targets, self._options, parent, saver, assembly, submit, self._tell)
@@ -277,10 +277,14 @@ class _Backup:
         return frozenset(((st.st_dev, st.st_ino),))
 
     def _sweep_spool(self) -> None:
-        """Remove what dead workers of this run have left in the staging folder."""
+        """Remove spool files: those that dead workers of this run left, and any run's that nobody wrote to for a day."""
         staging = self._repository.storage.staging()
-        if staging is not None:
-            pattern = f"{glob.escape(staging)}/{SPOOL_PREFIX}{self._spool_tag}*"
-            for path in itertools.islice(glob.iglob(pattern), 1000):
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+        if staging is None:
+            return
+        yesterday = self._clock.now_ns() / 1e9 - 86_400
+        with contextlib.suppress(OSError), os.scandir(staging) as entries:
+            for entry in entries:
+                own = entry.name.startswith(SPOOL_PREFIX + self._spool_tag)
+                if own or (entry.name.startswith(SPOOL_PREFIX) and entry.stat().st_mtime < yesterday):
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)

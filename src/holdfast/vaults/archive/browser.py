@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from itertools import takewhile
 
 from holdfast.files.entry import Entry
 from holdfast.files.safepath import check_name
@@ -94,11 +95,7 @@ class ArchiveBrowser:
             raise Invalid(f"{os.fsdecode(file.path)} is a {node.type}, not a file.", hint="Name one file in it.")
         if sum(self._lengths(file)) != node.size:
             raise _damaged(file, f"its blobs do not add up to its {node.size} bytes.")
-        for identifier in node.content or ():
-            try:
-                yield self._repository.read_blob(identifier)
-            except (Corrupt, NotFound) as error:
-                raise _damaged(file, error.message) from error
+        yield from self._pieces(file, node.content or ())
 
     def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
         """Whether ``read`` yields exactly what ``file`` held, by the hashes of its blobs: no data is read here."""
@@ -109,6 +106,26 @@ class ArchiveBrowser:
             if sha256(data).digest() != identifier:
                 return False
         return not read(1)
+
+    def same(self, first: Item, second: Item) -> bool:
+        """Whether two files hold the same bytes.
+
+        Blobs that differ but begin at the same place and are equally long mean a difference; only where files were
+        cut by different rules are blobs read, up to the first difference.
+        """
+        old, new = _node(first).content or (), _node(second).content or ()
+        at = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+        left, right = self._lengths(first)[at:], self._lengths(second)[at:]
+        if sum(left) != sum(right) or (left and left[0] == right[0]):
+            return False
+        return _alike(self._pieces(first, old[at:]), self._pieces(second, new[at:]))
+
+    def _pieces(self, file: Item, blobs: Sequence[BlobId]) -> Iterator[bytes]:
+        for identifier in blobs:
+            try:
+                yield self._repository.read_blob(identifier)
+            except (Corrupt, NotFound) as error:
+                raise _damaged(file, error.message, identifier) from error
 
     def _lengths(self, file: Item) -> list[int]:
         places = [(identifier, self._repository.index.place(identifier)) for identifier in _node(file).content or ()]
@@ -126,6 +143,19 @@ class ArchiveBrowser:
             self._on_damage(above + b"/" + name, error)
             return False
         return True
+
+
+def _alike(left: Iterator[bytes], right: Iterator[bytes]) -> bool:
+    """Whether two streams of the same length hold the same bytes."""
+    a, b = b"", b""
+    while True:
+        a, b = a or next(left, b""), b or next(right, b"")
+        length = min(len(a), len(b))
+        if a[:length] != b[:length]:
+            return False
+        if length == 0:
+            return not a and not b
+        a, b = a[length:], b[length:]
 
 
 def _node(item: Item) -> Node:

@@ -133,7 +133,9 @@ class PackReader:
                 digest.update(piece)
                 at += len(piece)
         tail = b""
-        keep = self._catalogue.expected[task.pack] - (everything[-1].offset + everything[-1].length if everything else 0)
+        keep = self._catalogue.expected[task.pack] - (
+            everything[-1].offset + everything[-1].length if everything else 0
+        )
         while count := self._storage.read_into(name, self._memory[:WINDOW], at):
             piece = self._memory[:count]
             digest.update(piece)
@@ -208,5 +210,3 @@ def _neighbours(blobs: list[Blob]) -> Iterator[list[Blob]]:
         end = blob.offset + length
     if run:
         yield run
-
-

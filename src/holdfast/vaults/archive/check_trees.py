@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from holdfast.format.gostring import unquote_name
 from holdfast.format.node import node_from_json
 from holdfast.format.time import parse_time
 from holdfast.format.tree import check_tree, decode_tree
@@ -21,18 +22,21 @@ from holdfast.vaults.archive.check_index import Catalogue
 _TYPES = frozenset(("file", "dir", "symlink", "socket", "chardev", "dev", "fifo"))
 _NUMBERS = ("mode", "uid", "gid", "inode", "device_id", "size", "links", "device")
 _TEXTS = ("user", "group", "error")
-_UNUSUAL = ("extended_attributes", "generic_attributes", "linktarget", "linktarget_raw")
+_RARE = frozenset(("generic_attributes", "linktarget_raw"))
 _ODD_CHARACTERS = '/\\"\n'
 _SHOWN = 5
 
 
 class Problem(NamedTuple):
-    """What is wrong inside one readable tree. ``names`` are the nodes concerned (none: the directory as a whole)."""
+    """What is wrong inside one tree (its id and number). ``names`` are the nodes concerned; none: the directory as a
+    whole. ``lost``: it cannot be read at all."""
 
-    tree: int
+    tree: bytes
+    number: int
     kind: str
     message: str
     names: tuple[bytes, ...] = ()
+    lost: bool = False
 
 
 @dataclass(slots=True)
@@ -69,24 +73,26 @@ class TreeParser:
         """Check one tree whose bytes are known to be what its id says."""
         number, parsed = self._number_of(identifier), self._parsed
         try:
-            nodes = orjson.loads(plain)["nodes"] or []
+            nodes = orjson.loads(plain).get("nodes") or []
             if not _is_plain(nodes):
                 problems = check_tree(decode_tree(plain))
                 if problems:
                     more = f" and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
                     text = "; ".join(problems[:_SHOWN]) + more
-                    parsed.problems.append(Problem(number, "tree.invalid", text))
+                    parsed.problems.append(Problem(identifier, number, "tree.invalid", text))
                 nodes = [node for node in nodes if node.get("type") in _TYPES]
-        except (orjson.JSONDecodeError, Corrupt, KeyError, TypeError) as error:
+        except (orjson.JSONDecodeError, Corrupt, AttributeError, KeyError, TypeError) as error:
             why = error.message if isinstance(error, Corrupt) else "it is not the JSON of a tree"
-            parsed.problems.append(Problem(number, "tree.unreadable", why))
+            parsed.problems.append(Problem(identifier, number, "tree.invalid", why, lost=True))
             return
-        self._collect(number, nodes)
+        self._collect(identifier, number, nodes)
 
-    def _collect(self, number: int, nodes: list[dict[str, Any]]) -> None:
+    def _collect(self, tree: bytes, number: int, nodes: list[dict[str, Any]]) -> None:
         parsed = self._parsed
         files = [node for node in nodes if node["type"] == "file"]
-        missing = self._check_files(number, files)
+        missing, wrong = self._check_files(files)
+        if wrong:
+            parsed.problems.append(_size_problem(tree, number, wrong))
         degree = 0
         for node in nodes:
             if node["type"] == "dir" and (subtree := node.get("subtree")) is not None:
@@ -103,38 +109,41 @@ class TreeParser:
         if missing:
             parsed.missing[number] = b"".join(dict.fromkeys(missing))
 
-    def _check_files(self, number: int, files: list[dict[str, Any]]) -> list[bytes]:
-        """Compare sizes of files with those of their blobs; returns the ids of blobs that are in no index."""
+    def _check_files(self, files: list[dict[str, Any]]) -> tuple[list[bytes], list[_WrongSize]]:
+        """The ids of blobs that are in no index, and the files whose blobs have together another size than they."""
         number_of, plain_sizes, is_tree = self._number_of, self._plain_sizes, self._is_tree
         missing: list[bytes] = []
-        wrong: list[tuple[str, int, int]] = []
+        wrong: list[_WrongSize] = []
         for node in files:
             total = 0
+            whole = True
             for text in node.get("content") or ():
-                blob = number_of(unhexlify(text))
-                if blob >= 0 and (not is_tree[blob] or self._catalogue.number(unhexlify(text), tree=False) >= 0):
+                identifier = unhexlify(text)
+                blob = number_of(identifier)
+                if blob >= 0 and (not is_tree[blob] or self._catalogue.number(identifier, tree=False) >= 0):
                     total += plain_sizes[blob]
                 else:
-                    missing.append(unhexlify(text))
-                    total = -1
-                    break
-            else:
-                if total != (node.get("size") or 0):
-                    wrong.append((node["name"], node.get("size") or 0, total))
-            if total < 0:
-                rest = map(unhexlify, node["content"])
-                missing += [identifier for identifier in rest if self._catalogue.number(identifier, tree=False) < 0]
-        if wrong:
-            self._parsed.problems.append(_size_problem(number, wrong))
-        return missing
+                    missing.append(identifier)
+                    whole = False
+            size = node.get("size") or 0
+            if total != size and whole:
+                wrong.append(_WrongSize(unquote_name(node["name"]), size, total))
+        return missing, wrong
 
 
-def _size_problem(number: int, wrong: list[tuple[str, int, int]]) -> Problem:
+class _WrongSize(NamedTuple):
+    name: bytes
+    claimed: int
+    found: int
+
+
+def _size_problem(tree: bytes, number: int, wrong: list[_WrongSize]) -> Problem:
     shown = "; ".join(
-        f"file '{name}' claims {size:,} bytes, its blobs have {total:,}" for name, size, total in wrong[:_SHOWN]
+        f"file {name.decode('utf-8', 'backslashreplace')!r} claims {claimed:,} bytes, its blobs have {found:,}"
+        for name, claimed, found in wrong[:_SHOWN]
     )
     more = f" and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
-    return Problem(number, "file.size", shown + more, tuple(name.encode("utf-8") for name, _, _ in wrong))
+    return Problem(tree, number, "file.size", shown + more, tuple(name for name, _, _ in wrong))
 
 
 def _is_plain(nodes: list[dict[str, Any]]) -> bool:
@@ -166,7 +175,7 @@ def _is_plain(nodes: list[dict[str, Any]]) -> bool:
         for time in times:
             parse_time(time)
         for node in nodes:
-            if any(key in node for key in _UNUSUAL):
+            if "extended_attributes" in node or "linktarget" in node or not _RARE.isdisjoint(node):
                 node_from_json(node)
     except (Corrupt, KeyError):
         return False
@@ -204,7 +213,7 @@ class Forest:
         """Take over what a worker has parsed. A tree that is stored twice counts once."""
         slots, starts, children = self._slots, self._starts, self._children
         for problem in parsed.problems:
-            known = self._problems.setdefault(problem.tree, [])
+            known = self._problems.setdefault(problem.number, [])
             if problem not in known:
                 known.append(problem)
         self._missing.update(parsed.missing)

@@ -11,9 +11,11 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.ids import BlobId
 from holdfast.sources.directory import open_file
 from holdfast.vaults.archive.store import BlobStore
-from holdfast.vaults.archive.tasks import CutDone, Ranges, Stored
+from holdfast.vaults.archive.tasks import CutDone, Ranges, Stored, Whole
 
-BIG_FILE = 128 << 20  # from this size on, several processes share a file
+APART = 8 << 20  # from this size on, a file is a task of its own ...
+APART_LATE = 256 << 10  # ... or from this size on, once its directory has given one task enough to read
+BIG_FILE = 96 << 20  # from this size on, several processes share a file
 RANGE_BYTES = 24 << 20
 _BUFFER = MAX_SIZE + (4 << 20)
 
@@ -75,7 +77,7 @@ class ContentReader:
 
     def cut(self, file: int, path: bytes) -> Iterator[Ranges | CutDone]:
         """Find the boundaries of a big file, a range at a time, so that other processes store what is known already."""
-        number = offset = size = 0
+        number = size = 0
         start, pending = 0, []
         try:
             fd = open_file(path)
@@ -99,9 +101,29 @@ class ContentReader:
             changed = (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)
             yield CutDone(file, number, size, "", changed)
         except OSError as error:
-            yield CutDone(file, number, offset, error.strerror or str(error), True)
+            yield CutDone(file, number, size, error.strerror or str(error), True)
         finally:
             os.close(fd)
+
+    def save_whole(self, task: Whole) -> Iterator[Stored | CutDone]:
+        """Store a file that was handed out on its own."""
+        try:
+            fd = open_file(task.path)
+        except OSError as error:
+            yield CutDone(task.file, 0, 0, error.strerror or str(error), False)
+            return
+        try:
+            before = os.fstat(fd)
+            ids, size = self.save(fd, task.size)
+            after = os.fstat(fd)
+        except OSError as error:
+            yield CutDone(task.file, 0, 0, error.strerror or str(error), True)
+            return
+        finally:
+            os.close(fd)
+        changed = (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)
+        yield Stored(task.file, 0, ids, size)
+        yield CutDone(task.file, 1, size, "", changed)
 
     def save_ranges(self, task: Ranges) -> Stored:
         """Read one range again and store its blobs. A file that shrank meanwhile yields fewer bytes: ``size`` tells."""

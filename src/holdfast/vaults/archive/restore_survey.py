@@ -13,11 +13,11 @@ from holdfast.format.node import Node
 from holdfast.format.tree import decode_tree
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, NotFound
-from holdfast.kernel.ids import BlobId, short
+from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.vaults.archive.restore_rows import Rows
 from holdfast.vaults.archive.restore_tasks import (
-    Folder, Linked, Meta, Survey, Surveyed, Visit, join, meta_of,
+    Folder, Linked, Survey, Surveyed, Visit, join, meta_of,
 )  # fmt: skip
 from holdfast.vaults.base import Overwrite, RestoreOptions
 
@@ -54,13 +54,11 @@ class Surveyor:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._options = options = job.options
-        # What is in the target matters for everything but a plain overwriting restore; there, only folders do.
-        self._look = options.overwrite != Overwrite.ALWAYS or options.dry_run
+        self._options = job.options
         self._target: Directories | None = None
         with suppress(OSError):  # not there yet, or it cannot be opened: the writing will tell
             self._target = Directories(os.open(job.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), replace=False)
-        self._rows = Rows(job.repository.index, keep_content=options.verify)
+        self._rows = Rows(job.repository.index, keep_content=job.options.verify)
         self._answer = Surveyed([])
         self._walked = 0
 
@@ -98,7 +96,16 @@ class Surveyor:
             return []
         self._walked += len(nodes)
         present = self._present(visit) if visit.there else {}
-        return self._plan_nodes(visit, nodes, present, sound=True)
+        before = self._planned
+        inner = self._plan_nodes(visit, nodes, present, sound=True)
+        if visit.selection is not None and self._planned > before:
+            self._answer.used.append(visit.path)
+        return inner
+
+    @property
+    def _planned(self) -> int:
+        """A number that grows with every item."""
+        return self._rows.files + len(self._rows.plain) + len(self._answer.linked)
 
     def _plan_nodes(self, visit: Visit, nodes: list[Node], present: Present, *, sound: bool) -> list[Visit]:
         """``sound``: these are all nodes of the folder, so what is not among them may be deleted."""
@@ -227,7 +234,7 @@ class Surveyor:
                 self._action("delete", path)
 
     def _present(self, visit: Visit) -> Present:
-        """What is in that folder of the target; only folders and links are certain where nothing else matters."""
+        """What is in that folder of the target by now."""
         if self._target is None:
             return {}
         try:
@@ -245,7 +252,3 @@ class Surveyor:
     def _action(self, verb: str, path: bytes) -> None:
         self._answer.actions.append((verb, path))
 
-
-def describe_missing(identifier: bytes) -> str:
-    """Which blob is missing, for people."""
-    return f"blob {short(identifier)} is missing from the vault"

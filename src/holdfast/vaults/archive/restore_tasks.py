@@ -7,12 +7,14 @@ relative to the target's root.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from holdfast.files.rules import Scope
 from holdfast.files.xattrs import Xattrs
 from holdfast.format.node import Node
+from holdfast.kernel.errors import HoldfastError, NoSpace
 from holdfast.kernel.ids import BlobId, PackId
 
 Meta = tuple[int, int, int, int, int, Xattrs]
@@ -120,7 +122,11 @@ class Linked(NamedTuple):
 
 @dataclass(slots=True)
 class Surveyed:
-    """The answer to ``Survey``. ``small`` and ``plain`` are marshalled lists of rows with their numbers and bytes."""
+    """The answer to ``Survey``.
+
+    ``small`` are marshalled lists of rows with their number and the bytes of their blobs, ``plain`` such a list with its
+    number. ``used``: folders of which only a selection is wanted, and something of it was found.
+    """
 
     visits: list[Visit]
     folders: list[Folder] = field(default_factory=list)
@@ -130,6 +136,7 @@ class Surveyed:
     plain: tuple[bytes, int] = (b"", 0)
     linked: list[Linked] = field(default_factory=list)
     removals: list[bytes] = field(default_factory=list)
+    used: list[bytes] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     actions: list[tuple[str, bytes]] = field(default_factory=list)
     files: int = 0
@@ -167,17 +174,30 @@ class WritePlain(NamedTuple):
     rows: bytes
 
 
-class Written(NamedTuple):
-    """The answer to the writing tasks. ``parts``: shared files with a reason why they failed, or an empty text."""
+@dataclass(slots=True)
+class Written:
+    """The answer to the writing tasks. ``parts``: shared files, with the reason why they failed or an empty text."""
 
-    files: int
-    bytes: int
-    read: int
-    links: int
-    others: int
-    notes: list[Note]
-    parts: list[tuple[bytes, str]]
-    current: bytes
+    files: int = 0
+    bytes: int = 0
+    read: int = 0
+    links: int = 0
+    others: int = 0
+    notes: list[Note] = field(default_factory=list)
+    parts: list[tuple[bytes, str]] = field(default_factory=list)
+    current: bytes = b""
+
+    def fail(self, path: bytes, error: HoldfastError) -> None:
+        """Note that ``path`` could not be written. A full disk concerns all that is left to do: it is raised."""
+        if isinstance(error, NoSpace) or error.context.get("errno") == errno.EROFS:
+            raise error
+        self.notes.append(("failed", path, error.message))
+
+    def damaged(self, path: bytes, error: HoldfastError) -> str:
+        """Note that the content of ``path`` cannot be had; returns the reason as noted."""
+        why = f"its content is damaged in the vault: {error.message}"
+        self.notes.append(("damage", path, why))
+        return why
 
 
 Task = Survey | WriteSmall | WriteParts | Finish | WritePlain

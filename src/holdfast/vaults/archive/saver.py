@@ -21,7 +21,7 @@ from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
 from holdfast.sources.directory import Item, Listing, list_directory, open_directory, open_file, read_ignore_file
 from holdfast.vaults.archive import frames
-from holdfast.vaults.archive.content import BIG_FILE, ContentReader
+from holdfast.vaults.archive.content import APART, APART_LATE, ContentReader
 from holdfast.vaults.archive.frames import Frame
 from holdfast.vaults.archive.memo import Memo
 from holdfast.vaults.archive.old import OldNode, OldTrees
@@ -37,12 +37,13 @@ from holdfast.vaults.archive.tasks import (
     Report,
     Task,
     Visit,
-)  # fmt: skip
+    Whole,
+)
 
 ENTRIES_PER_TASK = 1500  # after this many entries ...
 BYTES_PER_TASK = 24 << 20  # ... or bytes read, a worker hands back the directories that it has not begun
 
-_CHANGED_KIND = "is not what it was a moment ago; the next backup will see what it has become"
+CHANGED_KIND = "is not what it was a moment ago; the next backup will see what it has become"
 _LONG_PATH = 3800  # the system takes 4,095 bytes at once, a name has up to 255
 _KIND = 0o170000
 _FILE, _DIR, _LINK = 0o100000, 0o040000, 0o120000
@@ -77,6 +78,7 @@ class Saver:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self.verbose = job.verbose
         self.store = BlobStore(job.repository, job.stored, dry_run=job.dry_run, spool_tag=job.spool_tag)
         self._reader = ContentReader(self.store, Chunker(job.repository.config.polynomial), job.cancel)
         self.names = Names()
@@ -98,6 +100,9 @@ class Saver:
                 yield from self._reader.cut(task.file, task.path)
             elif isinstance(task, Ranges):
                 yield self._reader.save_ranges(task)
+                yield self._hand_back([])
+            elif isinstance(task, Whole):
+                yield from self._reader.save_whole(task)
                 yield self._hand_back([])
         except Cancelled:
             yield self._hand_back([])
@@ -305,11 +310,12 @@ class Saver:
                 if self._job.verbose:
                     self._tell("unchanged", folder + b"/" + name, "")
                 return node
-        if st.st_size >= BIG_FILE and self._job.share_files and not whole and len(folder) < _LONG_PATH:
+        apart = APART if self._bytes < BYTES_PER_TASK else APART_LATE
+        if st.st_size >= apart and self._job.share_files and not whole and len(folder) < _LONG_PATH:
             file = next(self._tickets)
             frame.missing += 1
             self._report.big_files.append(
-                BigFile(file, frame.ticket, len(frame.parts), folder + b"/" + name, name, known is not None)
+                BigFile(file, frame.ticket, len(frame.parts), folder + b"/" + name, name, st.st_size, known is not None)
             )
             return None
         fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
@@ -321,7 +327,7 @@ class Saver:
             os.close(fd)
         if after.st_mtime_ns != st.st_mtime_ns or after.st_size != st.st_size or after.st_ino != st.st_ino:
             if after.st_mode & _KIND != _FILE:
-                raise OSError(errno.ESTALE, _CHANGED_KIND)
+                raise OSError(errno.ESTALE, CHANGED_KIND)
             frame.memoize = False
             self._tell("warning", folder + b"/" + name, "changed while it was being read; saved as it was read")
             st = after
@@ -343,7 +349,7 @@ class Saver:
         if error.errno == errno.ENOENT:
             self._tell("warning", path, "vanished while the backup was running")
         elif error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR):
-            self._tell("failed", path, _CHANGED_KIND)
+            self._tell("failed", path, CHANGED_KIND)
         else:
             self._tell("failed", path, error.strerror or str(error))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from holdfast.format.chunker import native_available
@@ -34,8 +34,9 @@ def stats(
 ) -> VaultStats:
     """The figures of a repository whose index is loaded; growth and restore sizes of ``snapshots`` only.
 
-    Damaged folders go to ``on_damage`` and count as empty, or raise ``Corrupt`` without it. Raises ``Cancelled``. Reads the
-    listing of the storage and each distinct folder once, no data. Memory: some 250 bytes for each distinct folder.
+    Damaged folders go to ``on_damage`` and count as empty, or raise ``Corrupt`` without it. Raises ``Cancelled``.
+    Reads the listing of the storage and each distinct folder once, no data. Memory: some 250 bytes for each distinct
+    folder.
     """
     found = VaultStats(format_version=repository.config.version, exact_chunker=native_available())
     found.stored = _stored(repository)
@@ -87,6 +88,7 @@ class _Open(NamedTuple):
     tree: BlobId
     path: bytes
     nodes: list[Node]
+    folders: Iterator[Node]
 
 
 class _Survey:
@@ -130,14 +132,12 @@ class _Survey:
         pending = [] if root in self._totals else [self._open(root, b"")]
         while pending:
             top = pending[-1]
-            unknown = next(
-                (node for node in top.nodes if node.subtree is not None and node.subtree not in self._totals), None
-            )
-            if unknown is None:
+            folder = next(top.folders, None)
+            if folder is None:
                 pending.pop()
                 self._totals[top.tree] = self._sum(top.nodes)
-            elif unknown.subtree is not None:
-                pending.append(self._open(unknown.subtree, top.path + b"/" + unknown.name))
+            elif folder.subtree is not None and folder.subtree not in self._totals:
+                pending.append(self._open(folder.subtree, top.path + b"/" + folder.name))
 
     def _open(self, tree: BlobId, path: bytes) -> _Open:
         self._cancel.check()
@@ -149,11 +149,11 @@ class _Survey:
             if self._on_damage is None:
                 raise
             self._on_damage(path, error)
-            return _Open(tree, path, [])
+            nodes = []
         for node in nodes:
             for identifier in node.content or ():
                 self._use(identifier)
-        return _Open(tree, path, nodes)
+        return _Open(tree, path, nodes, iter([node for node in nodes if node.subtree is not None]))
 
     def _use(self, identifier: BlobId) -> None:
         """Count a blob at its first use."""

@@ -43,14 +43,23 @@ class Cut(NamedTuple):
     path: bytes
 
 
+class Whole(NamedTuple):
+    """Read a file of some size on its own, so that one directory's files are spread over the processes."""
+
+    file: int
+    path: bytes
+    size: int
+
+
 class BigFile(NamedTuple):
-    """A file that several processes read together; its node is made by the parent, in that hole of that frame."""
+    """A file that is read apart from its directory; its node is made by the parent, in that hole of that frame."""
 
     file: int
     parent: int
     position: int
     path: bytes
     name: bytes
+    size: int
     old_content: bool
 
 
@@ -86,7 +95,7 @@ class Finished(NamedTuple):
     left: list[OpenPack]
 
 
-Task = Visit | Ranges | Cut | Finish
+Task = Visit | Ranges | Cut | Whole | Finish
 
 
 @dataclass(slots=True)

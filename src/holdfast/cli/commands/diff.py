@@ -1,0 +1,146 @@
+"""``holdfast diff``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.console import Console, clean, path_fields
+from holdfast.cli.errors import DAMAGE, OK, PARTIAL
+from holdfast.cli.options import Common, shared, which_latest
+from holdfast.cli.session import Session, session
+from holdfast.cli.values import SNAPSHOT
+
+if TYPE_CHECKING:
+    from holdfast.app.diff import DiffRequest
+    from holdfast.vaults.base import SnapshotFilter
+    from holdfast.vaults.diff import Difference, DiffSummary
+
+COLOURS = {"+": "green", "-": "red", "M": "yellow", "U": "dim", "T": "cyan"}
+
+
+@click.command("diff")
+@click.argument("first", type=SNAPSHOT, metavar="SNAPSHOT[:PATH]")
+@click.argument("second", required=False, type=SNAPSHOT, metavar="[SNAPSHOT[:PATH]]")
+@click.argument("path", required=False, default=b"", type=click.Path(path_type=bytes))
+@click.option(
+    "--text", "file", type=click.Path(path_type=bytes), metavar="FILE", help="The changed lines of this file."
+)
+@click.option("-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="On the disk, pass this over.")
+@click.option("--no-default-excludes", is_flag=True, help="On the disk, also look at caches, trash and the like.")
+@click.option("--reread", is_flag=True, help="Read files of the disk even if size, times and inode are the same.")
+@which_latest
+@shared(no_lock=True)
+@click.pass_obj
+def command(
+    common: Common,
+    first: tuple[str, bytes],
+    second: tuple[str, bytes] | None,
+    path: bytes,
+    file: bytes | None,
+    excludes: tuple[str, ...],
+    no_default_excludes: bool,
+    reread: bool,
+    hosts: tuple[str, ...],
+    tags: tuple[str, ...],
+    paths: tuple[str, ...],
+) -> int:
+    """Show what changed between two snapshots, or since one.
+
+    With one SNAPSHOT it is compared with the disk as it is now.
+
+    \b
+    +  added        M  content changed    T  became something else
+    -  removed      U  only metadata changed
+    """
+    from holdfast.app.diff import DiffRequest
+    from holdfast.app.selection import make_filter
+
+    if path and (first[1] or (second and second[1])):
+        raise click.UsageError("Give the path behind the snapshots or at the end, not both.")
+    if path:
+        first, second = (first[0], path), (second[0], path) if second else None
+    request = DiffRequest(first, second, excludes, not no_default_excludes, reread)
+    wanted = make_filter(hosts, paths, tags)
+    with session(common, hard=True) as here:
+        if file is not None:
+            return _lines(here, request, wanted, file)
+        return _differences(here, request, wanted)
+
+
+def _differences(here: Session, request: DiffRequest, wanted: SnapshotFilter) -> int:
+    from holdfast.app.diff import diff
+    from holdfast.vaults.diff import DiffSummary
+
+    console, summary = here.console, DiffSummary()
+    problems: list[tuple[bytes, str, str]] = []
+    for difference in diff(here.context, request, wanted, lambda path, why: problems.append((path, why, "diff"))):
+        summary.count(difference)
+        _show(console, difference)
+    console.problems(problems)
+    if not console.quiet:
+        console.line(sentence(summary))
+    outcome = "partial" if problems else "ok"
+    console.event("summary", outcome=outcome, equal=summary.equal, **dataclasses.asdict(summary))
+    if console.saw_damage:
+        return DAMAGE
+    return PARTIAL if problems else OK
+
+
+def _show(console: Console, difference: Difference) -> None:
+    mark = str(difference.change)
+    if console.json:
+        old, new = difference.before, difference.after
+        console.event(
+            "change",
+            change=mark,
+            **path_fields(difference.path),
+            kind=new.kind if new is not None else old.kind if old is not None else None,
+            details=list(difference.details),
+            size_before=old.size if old is not None else None,
+            size_after=new.size if new is not None else None,
+        )
+        return
+    item = difference.after or difference.before
+    shown = text.name(difference.path) + ("/" if item is not None and item.kind == "dir" else "")
+    details = f"  ({', '.join(difference.details)})" if difference.details else ""
+    console.line(f"{console.paint(mark, COLOURS[mark])}  {shown}{details}")
+
+
+def _lines(here: Session, request: DiffRequest, wanted: SnapshotFilter, file: bytes) -> int:
+    from holdfast.app.diff import diff_text
+
+    console = here.console
+    lines = list(diff_text(here.context, request, wanted, file))
+    terminal = sys.stdout.isatty()
+    for line in () if console.json else lines:
+        if not terminal:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(line))
+            continue
+        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        shown = text.name(line.rstrip("\n").expandtabs())
+        console.line(console.paint(shown, colour) if colour else shown)
+    console.event("summary", outcome="ok", **path_fields(file), equal=not lines, diff=[clean(line) for line in lines])
+    return DAMAGE if console.saw_damage else OK
+
+
+def sentence(summary: DiffSummary) -> str:
+    """The result in one sentence."""
+    if summary.equal:
+        return "No differences"
+    files = f"{summary.files_added:,} added, {summary.files_removed:,} removed, {summary.files_modified:,} modified"
+    parts = [f"Files: {files}"]
+    if summary.dirs_added or summary.dirs_removed:
+        parts.append(f"folders: {summary.dirs_added:,} added, {summary.dirs_removed:,} removed")
+    others = summary.others_added + summary.others_removed + summary.others_modified + summary.types
+    if others:
+        parts.append(f"{text.plural(others, 'other change')}")
+    if summary.metadata:
+        parts.append(f"{summary.metadata:,} with other metadata only")
+    return "; ".join([*parts, f"+{text.size(summary.bytes_added)} -{text.size(summary.bytes_removed)}"])

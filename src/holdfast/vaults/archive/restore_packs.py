@@ -1,0 +1,124 @@
+"""Reading many blobs of one pack: neighbours in one go, every needed byte once, everything verified."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from holdfast.format.compression import Decompressor
+from holdfast.format.crypto import BatchOpener
+from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound, Unavailable
+from holdfast.kernel.ids import BlobId, PackId
+from holdfast.repository import Repository, layout
+
+RUN = 1 << 20
+"""Bytes that are read and opened together: many small blobs, yet within the cache of a core."""
+
+GAP = 64 << 10
+"""Bytes between two needed blobs that are rather read than skipped."""
+
+Row = tuple[Any, ...]
+"""Begins with offset, stored length, plaintext length (0: stored raw) and id of a blob; the rest is the caller's."""
+
+
+class PackReader:
+    """Reads blobs for one process; its buffers are reused. ``bytes_read`` counts what came from the storage."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._read_into = repository.storage.read_into
+        self._opener = BatchOpener(repository.master)
+        self._decompress = Decompressor().decompress
+        self._buffer = memoryview(mmap.mmap(-1, RUN + GAP, access=mmap.ACCESS_COPY))
+        self.bytes_read = 0
+
+    def blobs(self, pack: PackId, rows: Sequence[Row]) -> Iterator[tuple[bytes | HoldfastError, Sequence[Row]]]:
+        """The plaintext of every blob that ``rows`` (sorted by offset) ask for, with the rows that want it.
+
+        A blob that is damaged here is looked for in its other copies; where none is intact, the error comes instead
+        of the plaintext. Raises what keeps everything from being read (``Unavailable``). Holds a run in memory.
+        """
+        name = layout.name_of(layout.DATA, pack)
+        end = len(rows)
+        first = 0
+        while first < end:
+            start = rows[first][0]
+            stop = start + rows[first][1]
+            last = first + 1
+            while last < end:
+                offset, length = rows[last][:2]
+                if offset > stop + GAP or offset + length > start + RUN:
+                    break
+                stop = max(stop, offset + length)
+                last += 1
+            while last < end and rows[last][0] + rows[last][1] <= stop:  # more users of a blob that is larger than a run
+                last += 1
+            yield from self._run(name, start, stop, rows[first:last])
+            first = last
+
+    def _run(
+        self, name: str, start: int, stop: int, rows: Sequence[Row]
+    ) -> Iterator[tuple[bytes | HoldfastError, Sequence[Row]]]:
+        if stop - start > len(self._buffer):
+            self._buffer = memoryview(mmap.mmap(-1, stop - start, access=mmap.ACCESS_COPY))
+        firsts = [0]
+        at = rows[0][0]
+        for number, row in enumerate(rows):
+            if row[0] != at:
+                at = row[0]
+                firsts.append(number)
+        view = self._buffer[: stop - start]
+        opened = self._opener.open(
+            [view[rows[first][0] - start : rows[first][0] - start + rows[first][1]] for first in firsts]
+            if self._fill(name, view, start)
+            else [b""] * len(firsts)
+        )
+        firsts.append(len(rows))
+        decompress = self._decompress
+        for number, plain in enumerate(opened):
+            users = rows[firsts[number] : firsts[number + 1]]
+            row = users[0]
+            opened[number] = None  # what was handed over is not kept as well
+            if plain is not None:
+                try:
+                    if row[2]:
+                        plain = decompress(plain, size=row[2])
+                    if sha256(plain).digest() == row[3]:
+                        yield plain, users
+                        continue
+                except Corrupt:
+                    pass
+            yield self._another_copy(BlobId(row[3])), users
+
+    def _fill(self, name: str, view: memoryview, start: int) -> bool:
+        """Read a range; False if that part of the pack is gone or cannot be read."""
+        try:
+            done = self._read_into(name, view, start)
+        except (NotFound, Denied, Corrupt):
+            return False
+        except Unavailable as error:
+            if not _is_bad_sector(error):
+                raise
+            return False
+        self.bytes_read += done
+        view[done:] = bytes(len(view) - done)  # a pack that was cut off: what lies beyond must not be what was there
+        return True
+
+    def _another_copy(self, identifier: BlobId) -> bytes | HoldfastError:
+        try:
+            plain = self._repository.read_blob(identifier)
+        except (Corrupt, NotFound, Denied) as error:
+            return error
+        except Unavailable as error:
+            if not _is_bad_sector(error):
+                raise
+            return error
+        self.bytes_read += len(plain)
+        return plain
+
+
+def _is_bad_sector(error: Unavailable) -> bool:
+    """Whether a disk could not read this place; all else that is unavailable concerns the whole storage."""
+    return error.context.get("errno") == "EIO"
