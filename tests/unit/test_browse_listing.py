@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from holdfast.files.entry import Entry
+from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, NotFound
+from holdfast.kernel.events import ignore
 from holdfast.repository import layout
+from holdfast.vaults.archive.stats import stats
+from holdfast.vaults.find import Criteria, find
 from holdfast.vaults.listing import list_items, mode_text, owner_text
 from tests.archivekit import new_vault, save
 from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
+
+DEPTH = 1200
 
 
 def test_one_level_and_everything_beneath_in_byte_order(tmp_path: Path) -> None:
@@ -54,21 +61,34 @@ def test_every_byte_in_names(tmp_path: Path) -> None:
     assert listed == sorted(set(HOSTILE_NAMES))
 
 
-def test_folders_nested_deeper_than_the_interpreter_recurses(tmp_path: Path) -> None:
-    depth = 1200
-    root = tmp_path / "root"
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """Folders nested deeper than the interpreter recurses; taken away by hand, as ``shutil.rmtree`` does recurse."""
+    root = tmp_path / "deep"
     root.mkdir()
-    fd = os.open(root, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=fd)
-        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = deeper
-    os.close(fd)
+    fds = [os.open(root, os.O_RDONLY)]
+    for _ in range(DEPTH):
+        os.mkdir("d", dir_fd=fds[-1])
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fds[-1])
+        os.close(fds.pop())
+        fds.append(deeper)
+    yield root
+    for _ in range(DEPTH):
+        above = os.open("..", os.O_RDONLY, dir_fd=fds[-1])
+        os.close(fds.pop())
+        fds.append(above)
+        os.rmdir("d", dir_fd=above)
+    os.close(fds.pop())
+
+
+def test_folders_nested_deeper_than_the_interpreter_recurses(deep: Path, tmp_path: Path) -> None:
     vault = new_vault(tmp_path / "vault")
-    save(vault, root)
+    save(vault, deep)
     with looking(vault) as (snapshots, browser):
-        assert sum(1 for _ in list_items(browser, snapshots[0], os.fsencode(root), recursive=True)) == depth
+        assert sum(1 for _ in list_items(browser, snapshots[0], os.fsencode(deep), recursive=True)) == DEPTH
+        ((_, found),) = find(browser, snapshots, Criteria((b"d",)))
+        assert len(found) == DEPTH
+        assert stats(vault.repository, snapshots, emit=ignore, cancel=Cancel()).growth[0].dirs > DEPTH
 
 
 def test_a_damaged_folder_is_told_and_the_rest_is_listed(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ PIECE = 1 << 20
 class DiffRequest:
     """The two sides, each a snapshot and a path in it (empty: everything); ``second`` None means the disk.
 
-    For the disk: what the snapshot records as left out, the default excludes (``default_excludes``) and ``excludes`` are
-    passed over; ``reread`` compares contents even where size, times and inode are the same.
+    For the disk: what the snapshot records as left out, the default excludes (``default_excludes``) and ``excludes``
+    are passed over; ``reread`` compares contents even where size, times and inode are the same.
     """
 
     first: tuple[str, bytes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -124,7 +125,7 @@ class Touched:
                 folder.hits += [(position, name) for position in sorted(touching)]
         return folder
 
-    def _tree(self, tree: bytes) -> list[dict[str, object]] | list[dict[str, str]]:
+    def _tree(self, tree: bytes) -> list[dict[str, Any]]:
         """The nodes of a tree; none if it cannot be read, which the first pass has told."""
         for place in self._catalogue.index.places(BlobId(tree)):
             if place.type != BlobType.TREE:
