@@ -7,14 +7,18 @@ import os
 import stat
 import struct
 from hashlib import blake2b
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from holdfast.files.rules import Scope
+from holdfast.files.rules import Rules, Scope
 
 _LISTED = struct.Struct("<HIqqqQQIIIQ")  # name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
 _IGNORE_FILE_LIMIT = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NOATIME = getattr(os, "O_NOATIME", 0)
+
+NOTHING = b"\xff" * 16
+"""The key of a directory that is not looked into."""
 
 
 class Item(NamedTuple):
@@ -84,6 +88,55 @@ def read_ignore_file(fd: int, name: bytes) -> bytes | None:
         return None
     finally:
         os.close(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Lister:
+    """Lists directories as one backup wants them.
+
+    ``salt``: see :func:`list_directory`. ``skip``: (device, inode) of directories that are never listed.
+    """
+
+    rules: Rules
+    salt: bytes
+    skip: frozenset[tuple[int, int]]
+
+    def list(self, fd: int, scope: Scope, name: bytes, device: int) -> tuple[Scope, Listing]:
+        """The scope inside of an open directory, and what is to be saved of it.
+
+        ``scope`` is that of the directory around it, and ``name`` its name there; an empty name means that ``scope``
+        is its own already. ``device`` keeps to one file system: what lies on another is left out; -1 goes anywhere.
+        Raises ``OSError``.
+        """
+        if device >= 0 and os.fstat(fd).st_dev != device:
+            return scope, Listing([], NOTHING, 0)  # a mount point is kept as an empty folder, as restic does
+        names = [os.fsencode(entry) for entry in os.listdir(fd)]
+        ignore_name = self.rules.ignore_file
+        text = read_ignore_file(fd, ignore_name) if ignore_name and ignore_name in names else None
+        if name:
+            scope = scope.enter(name, text)
+        elif text is not None:
+            scope = scope.with_ignore_file(text)
+        kept = scope.keeps_only(set(names), fd)
+        left_out = 0
+        if kept is not None:
+            left_out, names = len(names) - 1, [kept]
+        listing = list_directory(names, fd, scope, self.rules.larger_than, self.salt)
+        if self.skip or device >= 0:
+            listing = self._without_foreign(listing, device)
+        return scope, listing._replace(excluded=listing.excluded + left_out)
+
+    def _without_foreign(self, listing: Listing, device: int) -> Listing:
+        items = [
+            item
+            for item in listing.items
+            if not (item.stat.st_mode & 0o170000 == 0o040000 and (item.stat.st_dev, item.stat.st_ino) in self.skip)
+            and not (device >= 0 and item.stat.st_dev != device and item.stat.st_mode & 0o170000 != 0o040000)
+        ]
+        if len(items) == len(listing.items):
+            return listing
+        key = blake2b(listing.key + b"/".join(item.name for item in items), digest_size=16).digest()
+        return Listing(items, key, listing.excluded + len(listing.items) - len(items))
 
 
 def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | None, salt: bytes) -> Listing:

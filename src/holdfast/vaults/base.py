@@ -139,8 +139,10 @@ class RestoreOptions:
     """Where to and what. ``path`` restores only that file or folder of the snapshot (its content, not its parents).
 
     ``in_place`` writes every item back to the absolute path it was saved from; ``target`` is then ignored.
-    ``delete`` removes what the snapshot does not hold from restored folders. ``verify`` reads every written file again
-    and compares hashes. ``owner`` restores owner and group (needs root; False: the files belong to who restores).
+    ``delete`` removes what the snapshot does not hold from restored folders, unless ``exclude`` (or not ``include``)
+    names it; folders above what the backup saved are left alone. What is written was always verified against its hash;
+    ``verify`` reads every written file back from the disk as well. ``owner`` restores owner and group (True: a failure
+    is a problem; False: the files belong to who restores; None: owner and group as root, else the group if possible).
     """
 
     target: bytes
@@ -151,7 +153,7 @@ class RestoreOptions:
     overwrite: Overwrite = Overwrite.ALWAYS
     delete: bool = False
     dry_run: bool = False
-    verify: bool = True
+    verify: bool = False
     sparse: bool = True
     owner: bool | None = None
     workers: int | None = None

@@ -38,15 +38,15 @@ def command(common: Common, read_data: Part | None, workers: int | None) -> int:
     subset = Subset(part=read_data.part, percent=read_data.percent) if read_data is not None else None
     with session(common) as here:
         report = check(here.context, CheckOptions(read_data=subset, workers=workers))
-        return _show(here.console, report)
+        return _show(here.console, report, data_read=subset is not None)
 
 
-def _show(console: Console, report: CheckReport) -> int:
+def _show(console: Console, report: CheckReport, *, data_read: bool) -> int:
     errors = [damage for damage in report.damage if damage.severity == "error"]
     for damage in report.damage:
         _tell(console, damage)
     if not console.quiet:
-        console.line(sentence(report, len(errors)))
+        console.line(sentence(report, len(errors), data_read=data_read))
     console.event(
         "summary",
         outcome=str(report.outcome),
@@ -89,11 +89,12 @@ def _tell(console: Console, damage: Damage) -> None:
         console.line(f"  ... and {more:,} more")
 
 
-def sentence(report: CheckReport, errors: int) -> str:
+def sentence(report: CheckReport, errors: int, *, data_read: bool) -> str:
     """The result in one sentence."""
     begin = f"{text.plural(errors, 'damage', 'damages')} found" if errors else "No damage found"
     looked = [text.plural(report.snapshots, "snapshot"), text.plural(report.files, "file")]
-    looked.append(f"{report.packs_read:,} of {text.plural(report.packs, 'pack')} read ({text.size(report.bytes_read)})")
+    packs = text.plural(report.packs, "pack")
+    looked.append(f"{report.packs_read:,} of {packs} read ({text.size(report.bytes_read)})" if data_read else packs)
     if report.unused_packs:
         looked.append(f"{text.plural(report.unused_packs, 'pack')} unused")
     return f"{begin}: {', '.join(looked)} in {text.duration(report.seconds)}"

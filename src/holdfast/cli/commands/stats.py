@@ -53,9 +53,9 @@ def _show(console: Console, found: VaultStats) -> None:
         ),
         ("Snapshots", f"{len(found.growth):,} with {text.plural(files, 'file')}"),
         ("Restored", f"{text.size(found.restore_bytes)} if each snapshot were written out"),
-        ("Distinct", f"{text.size(found.used_bytes)} after deduplication ({found.deduplication:.1f} times smaller)"),
-        ("Stored", f"{text.size(found.used_stored)} after compression ({found.compression:.1f} times smaller)"),
-        ("Saving", f"{found.saving:.1f} times smaller in all"),
+        ("Distinct", f"{text.size(found.used_bytes)} after deduplication (ratio {found.deduplication:.2f})"),
+        ("Stored", f"{text.size(found.used_stored)} after compression (ratio {found.compression:.2f})"),
+        ("Saving", f"ratio {found.saving:.2f} in all"),
         ("Blobs", f"{found.blobs:,}, of which {found.tree_blobs:,} are folders"),
         ("Chunker", "restic's own" if found.exact_chunker else "built-in fallback: no deduplication against restic's"),
     ]

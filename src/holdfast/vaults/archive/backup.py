@@ -19,6 +19,7 @@ from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.index import SharedIds
 from holdfast.repository.packer import SPOOL_PREFIX, Pack
 from holdfast.vaults.archive import roots
+from holdfast.vaults.archive.ahead import Ahead
 from holdfast.vaults.archive.assembly import Assembly
 from holdfast.vaults.archive.lookback import MemoFile, Parent, choose_parent
 from holdfast.vaults.archive.roots import Target
@@ -31,23 +32,39 @@ ALONE_SECONDS = 0.15  # what is done by then needs no worker processes; forking 
 
 
 def backup(
-    repository: Repository, options: BackupOptions, *, memo_folder: Path | None, emit: Emit, cancel: Cancel
+    repository: Repository,
+    options: BackupOptions,
+    *,
+    memo_folder: Path | None,
+    emit: Emit,
+    cancel: Cancel,
+    ahead: Ahead | None = None,
 ) -> BackupSummary:
     """Save ``options.paths`` as one snapshot and return what was done.
+
+    ``ahead`` holds directories that were listed with the same options while the vault was being opened.
 
     Raises ``NotFound`` if none of the paths exists, ``Cancelled`` when asked to stop (what was stored by then is kept
     and found again by the next backup), and the storage's errors. Single items that cannot be read are problems in
     the summary and make its outcome ``partial``. A crash at any point leaves all older snapshots as they were.
     """
-    return _Backup(repository, options, memo_folder, emit, cancel).run()
+    ahead = ahead or Ahead(options, repository.storage, repository.clock)
+    return _Backup(repository, options, ahead, memo_folder, emit, cancel).run()
 
 
 class _Backup:
     """One backup: the order of its steps and what they share."""
 
     def __init__(
-        self, repository: Repository, options: BackupOptions, memo_folder: Path | None, emit: Emit, cancel: Cancel
+        self,
+        repository: Repository,
+        options: BackupOptions,
+        ahead: Ahead,
+        memo_folder: Path | None,
+        emit: Emit,
+        cancel: Cancel,
     ) -> None:
+        self._ahead = ahead
         self._repository = repository
         self._options = options
         self._emit = emit
@@ -57,7 +74,9 @@ class _Backup:
         self._packed = 0
         self._cwd = os.getcwdb()
         self._paths = tuple(os.fsdecode(roots.absolute(path, self._cwd)) for path in options.paths)
-        self._memo = MemoFile(memo_folder, repository, options.hostname, self._paths)
+        self._memo = MemoFile(
+            None if options.force else memo_folder, repository, options.hostname, self._paths, ahead.lister.salt
+        )
         self._spool_tag = f"{os.getpid()}-"
 
     def run(self) -> BackupSummary:
@@ -156,16 +175,14 @@ class _Backup:
                 offsets[hour] = self._clock.utc_offset(seconds * 1_000_000_000)
             return offsets[hour]
 
-        memo = self._memo.load(parent) if not options.force else MemoFile(None, repository, "", ()).load(parent)
         return Job(
             repository=repository,
-            rules=options.rules,
-            memo=memo,
-            salt=self._memo.salt,
+            lister=self._ahead.lister,
+            ahead=self._ahead.listings,
+            memo=self._memo.load(parent),
             stored=SharedIds(),
             cancel=self._cancel,
             offset_at=offset_at,
-            skip=self._own_folders(),
             force=options.force,
             verbose=options.verbose,
             dry_run=options.dry_run,
@@ -268,16 +285,10 @@ class _Backup:
     def _pass_over_damage(self, _identifier: bytes, error: HoldfastError) -> None:
         self._emit(Fact("damage.found", f"{error.message} It is passed over; run 'holdfast check'.", "warning"))
 
-    def _own_folders(self) -> frozenset[tuple[int, int]]:
-        """The vault's own folder, which is never saved into itself."""
-        staging = self._repository.storage.staging()
-        if staging is None:
-            return frozenset()
-        st = os.stat(os.path.dirname(os.path.abspath(staging)))
-        return frozenset(((st.st_dev, st.st_ino),))
-
     def _sweep_spool(self) -> None:
-        """Remove spool files: those that dead workers of this run left, and any run's that nobody wrote to for a day."""
+        """Remove spool files: those that dead workers of this run left,
+        and any run's that nobody wrote to for a day.
+        """
         staging = self._repository.storage.staging()
         if staging is None:
             return

@@ -22,7 +22,9 @@ DAMAGING = (Corrupt, Unsupported, Denied, Invalid, Unavailable)
 
 
 def still_there(storage: Storage, error: HoldfastError) -> None:
-    """Raise ``error`` if it is not one file that cannot be read but the whole place: the rest would only look damaged."""
+    """Raise ``error`` if it is not one file that cannot be read but the whole place:
+    the rest would only look damaged.
+    """
     if isinstance(error, Unavailable | Denied):
         try:
             storage.size(layout.CONFIG)

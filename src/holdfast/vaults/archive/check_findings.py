@@ -1,4 +1,6 @@
-"""What a check has found so far: one finding for each thing that is wrong, later given the snapshots and files it touches."""
+"""What a check has found so far: one finding for each thing that is wrong,
+later given the snapshots and files it touches.
+"""
 
 from __future__ import annotations
 

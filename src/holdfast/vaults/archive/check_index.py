@@ -1,4 +1,6 @@
-"""The index as a check sees it: every file read by itself, every pack's entries compared with each other and the pack."""
+"""The index as a check sees it: every file read by itself, every pack's entries compared with each other and the
+pack.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ class ReadPack(NamedTuple):
 
 @dataclass(slots=True)
 class PackReport:
-    """What reading brought to light: ``reasons`` in words, ids of ``lost`` blobs, what a second read found ``unsteady``.
+    """What reading brought to light: ``reasons`` in words, ids of ``lost`` blobs, what a second read found
+    ``unsteady``.
 
     ``failure`` is why nothing could be read at all. ``last`` marks the last report of its task.
     """
@@ -58,7 +59,9 @@ class PackReport:
 
 
 class PackReader:
-    """One process's reader, with buffers that are never given back. Looks blobs up in the catalogue of before the fork."""
+    """One process's reader, with buffers that are never given back.
+    Looks blobs up in the catalogue of before the fork.
+    """
 
     def __init__(self, repository: Repository, catalogue: Catalogue, cancel: Cancel) -> None:
         self._storage = repository.storage

@@ -1,4 +1,6 @@
-"""Directories as a check sees them: workers parse each tree blob once into a few numbers, the parent walks the numbers."""
+"""Directories as a check sees them: workers parse each tree blob once into a few numbers,
+the parent walks the numbers.
+"""
 
 from __future__ import annotations
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import HoldfastError, NotFound
 from holdfast.kernel.ids import BlobId, SnapshotId
 from holdfast.repository import Repository
 from holdfast.vaults.archive import memo
 from holdfast.vaults.archive.memo import Memo
-
-_MONTH_NS = 30 * 86_400 * 1_000_000_000
 
 
 class Parent(NamedTuple):
@@ -54,39 +50,30 @@ def choose_parent(
 class MemoFile:
     """The memo of one vault, host and set of paths, in a local cache folder; without a folder there is none."""
 
-    def __init__(self, folder: Path | None, repository: Repository, hostname: str, paths: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path | None, repository: Repository, hostname: str, paths: Sequence[str], salt: bytes
+    ) -> None:
         self._repository = repository
         self._path: Path | None = None
         if folder is not None:
             text = "\0".join([hostname, *sorted(paths)]).encode("utf-8", "surrogateescape")
             name = blake2b(text, digest_size=16).hexdigest()
             self._path = folder / repository.config.id.hex() / f"{name}.memo"
-        self.salt = _salt(repository.clock)
+        self._salt = salt
 
     def load(self, parent: Parent) -> Memo:
         """The memo that was written with the parent snapshot, if everything it relies on is still there."""
         if self._path is None or parent.id is None or parent.tree is None:
             return Memo()
-        return memo.load(self._path, self._key(), self.salt, {parent.id}, self._index_files())
+        return memo.load(self._path, self._key(), self._salt, {parent.id}, self._index_files())
 
     def save(self, snapshot: SnapshotId, records: bytes | bytearray) -> None:
         """Write what this backup learnt."""
         if self._path is not None:
-            memo.save(self._path, self._key(), self.salt, snapshot, self._index_files(), records)
+            memo.save(self._path, self._key(), self._salt, snapshot, self._index_files(), records)
 
     def _index_files(self) -> set[bytes]:
         return {identifier for identifier, _ in self._repository.index_files()}
 
     def _key(self) -> bytes:
         return blake2b(self._repository.master.mac_k, key=b"holdfast memo", digest_size=32).digest()
-
-
-def _salt(clock: Clock) -> bytes:
-    """What trees depend on beside the directories: the names of users and groups, and the time zone."""
-    digest = blake2b(digest_size=16)
-    now = clock.now_ns()
-    digest.update(repr([clock.utc_offset(now - _MONTH_NS * months) for months in range(24)]).encode())
-    for path in ("/etc/passwd", "/etc/group"):
-        with contextlib.suppress(OSError):
-            digest.update(Path(path).read_bytes())
-    return digest.digest()

@@ -111,7 +111,7 @@ class PartWriter:
     def write(self, task: WriteParts, written: Written) -> None:
         """Write the parts in this pack; files that are wholly in this task are finished, of the others is told."""
         written.current = task.bigs[-1].path
-        failed: dict[bytes, str] = {}
+        failed = dict.fromkeys(task.failed, "given up")
         identities = dict(task.shared)
         for big in task.bigs:
             if big.path not in identities:
@@ -172,7 +172,7 @@ class PartWriter:
             written.fail(big.path, error)
             return
         written.files += 1
-        written.bytes += big.size
+        written.size += big.size
         written.notes += [("failed", big.path, problem) for problem in problems]
 
 

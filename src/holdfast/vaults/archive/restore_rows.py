@@ -24,7 +24,7 @@ class Rows:
         self.bigs: list[Big] = []
         self.plain: list[Plain] = []
         self.files = 0
-        self.bytes = 0
+        self.size = 0
 
     def add_file(self, folder: bytes, name: bytes, content: Sequence[BlobId], meta: Meta) -> str:
         """Plan one file; returns why it cannot be restored, or an empty text."""
@@ -40,7 +40,7 @@ class Rows:
                 self.small[spot].append(row)
             else:
                 self.small[spot] = [row]
-            self.bytes += length - 32 if raw is None else raw
+            self.size += length - 32 if raw is None else raw
         elif content:
             return self._add_big(folder, name, content, meta)
         else:
@@ -79,7 +79,7 @@ class Rows:
             self.parts.setdefault(pack, []).append(part)
         self.bigs.append(Big(folder, name, at, meta, known if self._keep_content else []))
         self.files += 1
-        self.bytes += at
+        self.size += at
         return ""
 
 

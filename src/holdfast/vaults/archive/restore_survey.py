@@ -1,4 +1,6 @@
-"""Look at the trees of a snapshot and at what is in the target already, and tell what has to be done. Changes nothing."""
+"""Look at the trees of a snapshot and at what is in the target already, and tell what has to be done.
+Changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.vaults.archive.restore_rows import Rows
 from holdfast.vaults.archive.restore_tasks import (
-    Folder, Linked, Survey, Surveyed, Visit, join, meta_of,
+    Folder, Linked, Meta, Survey, Surveyed, Visit, join, meta_of,
 )  # fmt: skip
 from holdfast.vaults.base import Overwrite, RestoreOptions
 
@@ -77,14 +79,25 @@ class Surveyor:
         answer.plain = rows.take_plain()
         answer.parts, rows.parts = rows.parts, {}
         answer.bigs, rows.bigs = rows.bigs, []
-        answer.files, answer.bytes = rows.files, rows.bytes
-        rows.files = rows.bytes = 0
+        answer.files, answer.size = rows.files, rows.size
+        rows.files = rows.size = 0
         return answer
 
     def plan_item(self, visit: Visit, node: Node) -> list[Visit]:
         """One node alone, without the folder around it: what the user named. Call :meth:`survey` for the answer."""
         present = self._present(visit) if visit.there else {}
         return self._plan_nodes(visit, [node], present, sound=False)
+
+    def plan_chain(self, folder: Folder) -> None:
+        """A folder that leads to what the user named."""
+        self._answer.folders.append(folder)
+
+    def has_folder(self, path: bytes) -> bool:
+        """Whether the target holds the folder ``path`` by now."""
+        try:
+            return self._target is not None and self._target.get(path, make=False) >= 0
+        except OSError as error:
+            return error.errno == errno.EACCES
 
     def _visit(self, visit: Visit) -> list[Visit]:
         """One folder: its entries become rows, its subfolders are returned."""
@@ -122,8 +135,8 @@ class Surveyor:
                 if seen is None:
                     seen = {earlier.name for earlier in nodes[: nodes.index(node)]}
                 if name in seen:
-                    self._note("failed", join(folder, name), "the snapshot holds this name twice; only the first counts")
-                    continue
+                    self._note("failed", join(folder, name), "the snapshot holds this name twice; only the first
+                    counts") continue
             if seen is not None:
                 seen.add(name)
             previous = max(previous, name)
@@ -154,9 +167,7 @@ class Surveyor:
             self._answer.removals.append(path)
         # Folders above what was saved were only passed through by the backup, and those that "never" finds are kept.
         untouched = there and (self._options.overwrite == Overwrite.NEVER or not (saved or not self._options.in_place))
-        self._answer.folders.append(Folder(path, None if untouched else meta_of(node), wanted))
-        if self._options.dry_run and not there:
-            self._action("folder", path)
+        self._answer.folders.append(Folder(path, None if untouched else meta_of(node), wanted, there))
         if node.subtree is None:
             self._note("damage", path, "the snapshot does not tell what is in this folder")
             return []
@@ -200,6 +211,10 @@ class Surveyor:
             self._note("damage", path, "the snapshot does not tell where this link leads")
         else:
             self._rows.plain.append((node.type, folder, node.name, node.linktarget or b"", node.device, *meta))
+            if node.type == "symlink":
+                self._answer.links += 1
+            else:
+                self._answer.others += 1
 
     def _compare(self, folder: bytes, node: Node, found: os.stat_result) -> str:
         """What to do with an item whose name is taken: ``write``, ``same``, ``keep``, or nothing with a note."""
@@ -207,6 +222,9 @@ class Surveyor:
         if overwrite == Overwrite.NEVER:
             return "keep"
         if stat.S_ISDIR(found.st_mode):
+            if (found.st_dev, found.st_ino) in self._job.keep:
+                self._note("failed", join(folder, node.name), "the vault is in the folder that has its name")
+                return "keep"
             if self._options.delete:
                 self._answer.removals.append(join(folder, node.name))
             return "write"  # an empty folder gives way, a full one is a problem then

@@ -21,8 +21,8 @@ Meta = tuple[int, int, int, int, int, Xattrs]
 """Permission bits, uid, gid, mtime and atime in nanoseconds since 1970, extended attributes."""
 
 Small = tuple[int, int, int, bytes, bytes, bytes, int, int, int, int, int, Xattrs]
-"""A file of one blob: offset, stored length and plaintext length (0: stored raw) of the blob, its id; folder and name of
-the file; metadata."""
+"""A file of one blob: offset, stored length and plaintext length (0: stored raw) of the blob, its id; folder and name
+of the file; metadata."""
 
 Part = tuple[int, int, int, bytes, bytes, int]
 """One blob of a bigger file: offset, stored length and plaintext length (0: raw), id; path of the file; where in it."""
@@ -62,11 +62,13 @@ class Selection(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """A directory to make, and its metadata (None: leave them). ``wanted``: also if nothing of it is restored."""
+    """A directory to make, and its metadata (None: leave them). ``wanted``: also if nothing of it is restored;
+    ``there``: the target has it already."""
 
     path: bytes
     meta: Meta | None
     wanted: bool
+    there: bool
 
 
 class Visit(NamedTuple):
@@ -124,8 +126,8 @@ class Linked(NamedTuple):
 class Surveyed:
     """The answer to ``Survey``.
 
-    ``small`` are marshalled lists of rows with their number and the bytes of their blobs, ``plain`` such a list with its
-    number. ``used``: folders of which only a selection is wanted, and something of it was found.
+    ``small`` are marshalled lists of rows with their number and the bytes of their blobs, ``plain`` such a list with
+    its number. ``used``: folders of which only a selection is wanted, and something of it was found.
     """
 
     visits: list[Visit]
@@ -140,7 +142,9 @@ class Surveyed:
     notes: list[Note] = field(default_factory=list)
     actions: list[tuple[str, bytes]] = field(default_factory=list)
     files: int = 0
-    bytes: int = 0
+    size: int = 0
+    links: int = 0
+    others: int = 0
     skipped: int = 0
 
 
@@ -152,13 +156,14 @@ class WriteSmall(NamedTuple):
 
 
 class WriteParts(NamedTuple):
-    """Write blobs of bigger files. ``files``: those of them whose temporary file exists (device, inode), shared by
-    several tasks; all others are wholly in this task."""
+    """Write blobs of bigger files. ``shared``: those of them whose temporary file exists (device, inode), because
+    several tasks write into it; all others are wholly in this task. ``failed``: shared ones that are given up."""
 
     pack: PackId
     parts: list[Part]
     bigs: list[Big]
     shared: dict[bytes, tuple[int, int]]
+    failed: frozenset[bytes]
 
 
 class Finish(NamedTuple):
@@ -179,7 +184,7 @@ class Written:
     """The answer to the writing tasks. ``parts``: shared files, with the reason why they failed or an empty text."""
 
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     read: int = 0
     links: int = 0
     others: int = 0

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import marshal
-import os
 import stat
 from collections.abc import Iterator
 from operator import itemgetter
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.target import Target
-from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.errors import HoldfastError, Invalid
 from holdfast.vaults.archive.restore_files import FileWriter
 from holdfast.vaults.archive.restore_packs import PackReader
 from holdfast.vaults.archive.restore_parts import PartWriter, Temporaries
 from holdfast.vaults.archive.restore_survey import Job, Surveyor
 from holdfast.vaults.archive.restore_tasks import (
-    Answer, Finish, Plain, Small, Survey, Task, WriteParts, WritePlain, WriteSmall, Written, join,
+    Answer, Finish, Meta, Plain, Small, Survey, Task, WriteParts, WritePlain, WriteSmall, Written, join,
 )  # fmt: skip
 from holdfast.vaults.base import Overwrite
 
@@ -28,7 +27,7 @@ class Hand:
     """Handles the tasks of one process: ``answers`` is what a pool worker calls."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self.job = job
         self._surveyor: Surveyor | None = None
         self._writer: Writer | None = None
 
@@ -36,14 +35,14 @@ class Hand:
     def surveyor(self) -> Surveyor:
         """What looks at trees."""
         if self._surveyor is None:
-            self._surveyor = Surveyor(self._job)
+            self._surveyor = Surveyor(self.job)
         return self._surveyor
 
     @property
     def writer(self) -> Writer:
         """What writes. It makes the target when it is first asked for."""
         if self._writer is None:
-            self._writer = Writer(self._job)
+            self._writer = Writer(self.job)
         return self._writer
 
     def answers(self, task: Task) -> Iterator[Answer]:
@@ -65,6 +64,7 @@ class Writer:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self.owner = job.options.owner
         self.target = Target(job.root, replace=job.options.overwrite != Overwrite.NEVER)
         self.temporaries = Temporaries(job, self.target)
         self._reader = PackReader(job.repository)
@@ -111,7 +111,7 @@ class Writer:
                     written.fail(join(row[4], row[5]), error)
                     continue
                 written.files += 1
-                written.bytes += len(found)
+                written.size += len(found)
                 if problems:
                     written.notes += [("failed", join(row[4], row[5]), problem) for problem in problems]
 
@@ -143,9 +143,18 @@ class Writer:
             self.target.mkfifo(path)
             written.others += 1
         elif kind in _FORMATS:
-            self.target.mknod(path, _FORMATS[kind], _system_device(device))
+            self._mknod(path, _FORMATS[kind], device)
             written.others += 1
-        mode, uid, gid, mtime, atime, xattrs = row[5:]
+        return self._apply(kind, folder, name, row[5:])
+
+    def _mknod(self, path: bytes, kind: int, device: int) -> None:
+        try:
+            self.target.mknod(path, kind, device)
+        except OverflowError:
+            raise Invalid(f"no device has the number {device}", hint="The snapshot is damaged here.") from None
+
+    def _apply(self, kind: str, folder: bytes, name: bytes, meta: Meta) -> list[str]:
+        mode, uid, gid, mtime, atime, xattrs = meta
         return apply_metadata(
             self.target.directory(folder),
             name,
@@ -156,10 +165,6 @@ class Writer:
             mtime_ns=mtime,
             atime_ns=atime,
             xattrs=xattrs,
-            owner=self._job.options.owner,
+            owner=self.owner,
         )
 
-
-def _system_device(number: int) -> int:
-    """A device number as this system's ``mknod`` takes it; the format holds Linux's ``st_rdev``."""
-    return os.makedev(os.major(number), os.minor(number))

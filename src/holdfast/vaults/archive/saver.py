@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.files.names import Names
-from holdfast.files.rules import Rules
+from holdfast.files.rules import Scope
 from holdfast.files.xattrs import read_xattrs
 from holdfast.format.chunker import Chunker
 from holdfast.format.node import NodeWriter
@@ -19,7 +19,7 @@ from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
-from holdfast.sources.directory import Item, Listing, list_directory, open_directory, open_file, read_ignore_file
+from holdfast.sources.directory import Item, Lister, Listing, open_directory, open_file
 from holdfast.vaults.archive import frames
 from holdfast.vaults.archive.content import APART, APART_LATE, ContentReader
 from holdfast.vaults.archive.frames import Frame
@@ -55,17 +55,16 @@ class Job:
     """What all processes of one backup have in common; made before the fork.
 
     ``force`` reads every file again; ``verbose`` reports every file; ``share_files`` lets several processes read one
-    big file; ``skip`` are (device, inode) of directories that are never saved: the vault itself.
+    big file; ``ahead`` are directories that were listed already, by path.
     """
 
     repository: Repository
-    rules: Rules
+    lister: Lister
+    ahead: dict[bytes, tuple[Scope, Listing]]
     memo: Memo
-    salt: bytes
     stored: SharedIds
     cancel: Cancel
     offset_at: Callable[[int], int]
-    skip: frozenset[tuple[int, int]]
     force: bool
     verbose: bool
     dry_run: bool
@@ -140,7 +139,9 @@ class Saver:
             self._leave_out(visit, error)
             return 0
         try:
-            scope, listing = self._list(fd, visit)
+            ahead = self._job.ahead.pop(visit.path, None)
+            scope, listing = ahead or self._job.lister.list(fd, visit.scope, visit.name, visit.device)
+            self._report.counts.excluded += listing.excluded
             frame = Frame(next(self._tickets), visit.parent, visit.order, listing.key)
             known = self._job.memo.find(listing.key)
             frame.known = known if known is not None and self.store.has(known[1]) else None
@@ -170,40 +171,6 @@ class Saver:
         if frame.missing == 0:
             self._close(frame)
         return len(listing.items)
-
-    def _list(self, fd: int, visit: Visit) -> tuple[Any, Listing]:
-        job = self._job
-        names = [os.fsencode(name) for name in os.listdir(fd)]
-        ignore_name = job.rules.ignore_file
-        text = read_ignore_file(fd, ignore_name) if ignore_name and ignore_name in names else None
-        if visit.name:
-            scope = visit.scope.enter(visit.name, text)
-        else:
-            scope = visit.scope if text is None else visit.scope.with_ignore_file(text)
-        kept = scope.keeps_only(set(names), fd)
-        if kept is not None:
-            self._report.counts.excluded += len(names) - 1
-            names = [kept]
-        listing = list_directory(names, fd, scope, job.rules.larger_than, job.salt)
-        if job.skip or visit.device >= 0:
-            listing = self._without_foreign(listing, visit)
-        self._report.counts.excluded += listing.excluded
-        return scope, listing
-
-    def _without_foreign(self, listing: Listing, visit: Visit) -> Listing:
-        """Leave out the vault itself and, if asked, what lies on other devices (a mount point is kept as an empty
-        folder).
-        """
-        items = [
-            item
-            for item in listing.items
-            if not (item.stat.st_mode & _KIND == _DIR and (item.stat.st_dev, item.stat.st_ino) in self._job.skip)
-            and not (visit.device >= 0 and item.stat.st_dev != visit.device)
-        ]
-        if len(items) == len(listing.items):
-            return listing
-        key = frames.children_key([BlobId(listing.key), BlobId(b"".join(item.name + b"/" for item in items))])
-        return Listing(items, key, listing.excluded + len(listing.items) - len(items))
 
     def _leave_out(self, visit: Visit, error: OSError) -> None:
         """A directory that cannot be read is not in the snapshot; everything around it is."""

@@ -1,0 +1,78 @@
+"""What a backup can do before the vault is open: list directories while the key is being derived."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+from holdfast.files.rules import Scope
+from holdfast.kernel.clock import Clock
+from holdfast.sources.directory import Lister, Listing, open_directory
+from holdfast.storage.base import Storage
+from holdfast.vaults.archive import roots
+from holdfast.vaults.base import BackupOptions
+
+_MONTH_NS = 30 * 86_400 * 1_000_000_000
+_MOST_ENTRIES = 100_000  # about 60 MB of listings
+
+
+class Ahead:
+    """Lists the directories of a backup before it begins. ``listings`` maps a directory's path to (scope, listing)."""
+
+    def __init__(self, options: BackupOptions, storage: Storage, clock: Clock) -> None:
+        self._options = options
+        self.lister = Lister(options.rules, salt(clock), _own_folder(storage))
+        self.listings: dict[bytes, tuple[Scope, Listing]] = {}
+
+    def scan(self, until: Callable[[], bool]) -> None:
+        """List directories until ``until()`` is true. What cannot be read is left for the backup itself to report."""
+        stack: list[tuple[bytes, bytes, Scope, int]] = []
+        entries = 0
+        for target in reversed(roots.find_targets(self._options.paths, os.getcwdb())):
+            with contextlib.suppress(OSError):
+                device = os.lstat(target.path).st_dev if self._options.one_file_system else -1
+                stack.append((target.path, b"", self._options.rules.root(target.path), device))
+        while stack and entries < _MOST_ENTRIES and not until():
+            path, name, scope, device = stack.pop()
+            try:
+                fd = open_directory(path)
+            except OSError:
+                continue
+            try:
+                inner, listing = self.lister.list(fd, scope, name, device)
+            except OSError:
+                continue
+            finally:
+                os.close(fd)
+            self.listings[path] = inner, listing
+            entries += len(listing.items)
+            prefix = path if path != b"/" else b""
+            for item in reversed(listing.items):
+                if item.stat.st_mode & 0o170000 == 0o040000:
+                    stack.append((prefix + b"/" + item.name, item.name, inner, device))
+
+
+def salt(clock: Clock) -> bytes:
+    """What trees depend on beside the directories, hashed: the names of users and groups, and the time zone."""
+    digest = blake2b(digest_size=16)
+    now = clock.now_ns()
+    digest.update(repr([clock.utc_offset(now - _MONTH_NS * months) for months in range(24)]).encode())
+    for path in ("/etc/passwd", "/etc/group"):
+        with contextlib.suppress(OSError):
+            digest.update(Path(path).read_bytes())
+    return digest.digest()
+
+
+def _own_folder(storage: Storage) -> frozenset[tuple[int, int]]:
+    """The vault's own folder, which is never saved into itself."""
+    staging = storage.staging()
+    if staging is None:
+        return frozenset()
+    try:
+        st = os.stat(os.path.dirname(os.path.abspath(staging)))
+    except OSError:
+        return frozenset()
+    return frozenset(((st.st_dev, st.st_ino),))

@@ -1,0 +1,57 @@
+"""What a restore does around its files: a look at the free space, folders' metadata, sweeping up after a stop."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from holdfast.files.metadata import apply_metadata
+from holdfast.files.placing import TEMPORARY
+from holdfast.files.safepath import Directories
+from holdfast.vaults.archive.restore_plan import Plan
+from holdfast.vaults.archive.restore_survey import Job
+from holdfast.vaults.archive.restore_tasks import Folder
+from holdfast.vaults.archive.restore_write import Writer
+
+
+def warn_of_space(root: bytes, needed: int) -> str:
+    """A sentence if the file system of ``root`` has less than ``needed`` bytes free for us; else an empty text.
+
+    Only a warning: what is overwritten gives space back, sparse and compressed files need less.
+    """
+    place = root
+    while not os.path.isdir(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return ""
+    free = found.f_bavail * found.f_frsize
+    if needed <= free:
+        return ""
+    return f"{needed:,} bytes are to be written, but only {free:,} are free at {os.fsdecode(place)}"
+
+
+def apply_folder(writer: Writer, folder: Folder, owner: bool | None) -> list[str]:
+    """Give a folder its metadata, making it if it is still missing; returns problems. Raises as ``Target`` does."""
+    fd = writer.target.directory(folder.path)
+    if folder.meta is None:
+        return []
+    mode, uid, gid, mtime, atime, xattrs = folder.meta
+    return apply_metadata(
+        fd, None, kind="dir", st_mode=mode, uid=uid, gid=gid, mtime_ns=mtime, atime_ns=atime, xattrs=xattrs, owner=owner
+    )
+
+
+def sweep_temporaries(job: Job, plan: Plan) -> None:
+    """Remove the unfinished files of this run from all folders that it may have written to. Never raises."""
+    ours = TEMPORARY + job.token
+    with suppress(OSError):
+        directories = Directories(os.open(job.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), replace=False)
+        for path in (b"", *(folder.path for folder in plan.folders)):
+            with suppress(OSError):
+                fd = directories.get(path, make=False)
+                for name in map(os.fsencode, os.listdir(fd)):
+                    if name.startswith(ours):
+                        os.unlink(name, dir_fd=fd)
+        directories.close()
