@@ -140,8 +140,8 @@ def test_a_full_disk_is_said_and_harms_nothing(tmp_path: Path, small_disk: Path)
 @pytest.fixture
 def parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes from the first moment on, with small tasks."""
-    monkeypatch.setattr("holdfast.vaults.archive.backup.ALONE_SECONDS", 0.0)
-    monkeypatch.setattr("holdfast.vaults.archive.saver.BYTES_PER_TASK", 100_000)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.run.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.saver.BYTES_PER_TASK", 100_000)
 
 
 def children(pid: int) -> list[int]:

@@ -57,8 +57,8 @@ def test_every_byte_comes_back(tmp_path: Path, folder: Path) -> None:
 def test_processes_make_the_same_tree_as_one(
     tmp_path: Path, folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.backup.ALONE_SECONDS", 0.0)
-    monkeypatch.setattr("holdfast.vaults.archive.saver.ENTRIES_PER_TASK", 2)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.run.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.saver.ENTRIES_PER_TASK", 2)
     alone, shared = twin_vaults(tmp_path)
     save(alone, folder)
     save(shared, folder, workers=workers)
@@ -66,7 +66,7 @@ def test_processes_make_the_same_tree_as_one(
 
 
 def test_a_big_file_shared_by_processes_is_cut_as_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.backup.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.run.ALONE_SECONDS", 0.0)
     source = tmp_path / "source"
     source.mkdir()
     (source / "big").write_bytes(random.Random(2).randbytes(40_000_000))
@@ -74,8 +74,8 @@ def test_a_big_file_shared_by_processes_is_cut_as_by_one(tmp_path: Path, monkeyp
     (source / "small").write_bytes(b"x")
     first, second = twin_vaults(tmp_path)
     save(first, source)
-    monkeypatch.setattr("holdfast.vaults.archive.assembly.BIG_FILE", 10 << 20)
-    monkeypatch.setattr("holdfast.vaults.archive.content.RANGE_BYTES", 5 << 20)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.assembly.BIG_FILE", 10 << 20)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.content.RANGE_BYTES", 5 << 20)
     save(second, source, workers=3)
     assert files(second, source) == on_disk(source)
     assert first.snapshots()[0].tree == second.snapshots()[0].tree

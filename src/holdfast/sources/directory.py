@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 import struct
-from hashlib import blake2b
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 from holdfast.files.rules import Rules, Scope

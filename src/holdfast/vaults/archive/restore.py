@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 ALONE_SECONDS = 0.1  # a survey that is done by then needs no worker processes; forking three costs about 30 ms
 ALONE_FILES, ALONE_BYTES = 500, 8 << 20  # and so does writing no more than this
 MOST_VISITS = 32  # folders in one task
-_KINDS = {"failed": ("item.failed", "error"), "damage": ("damage.found", "error"), "warning": ("item.warning", "warning")}
+_KINDS = {
+    "failed": ("item.failed", "error"),
+    "damage": ("damage.found", "error"),
+    "warning": ("item.warning", "warning"),
+}
 
 
 def restore(
@@ -138,9 +142,7 @@ class _Restore:
 
     # -- doing it --------------------------------------------------------------------------------------------------
 
-    def _carry_out(
-        self, plan: Plan, job: Job, hand: Hand, lock: Lock | None, stack: contextlib.ExitStack
-    ) -> None:
+    def _carry_out(self, plan: Plan, job: Job, hand: Hand, lock: Lock | None, stack: contextlib.ExitStack) -> None:
         if warning := warn_of_space(job.root, plan.size):
             self._emit(Fact("item.warning", warning, "warning", {"bytes": plan.size}))
         small = plan.files <= ALONE_FILES and plan.size <= ALONE_BYTES

@@ -159,4 +159,3 @@ class Execution:
                 self._summary.dirs += 1
             except HoldfastError as error:
                 self._tell(("failed", folder.path, error.message))
-

@@ -151,8 +151,16 @@ def read_back(fd: int, content: Sequence[tuple[bytes, int]]) -> None:
 def _apply(fd: int, meta: Meta, owner: bool | None) -> list[str]:
     mode, uid, gid, mtime, atime, xattrs = meta
     return apply_metadata(
-        fd, None, kind="file", st_mode=mode, uid=uid, gid=gid, mtime_ns=mtime, atime_ns=atime, xattrs=xattrs,
-        owner=owner
+        fd,
+        None,
+        kind="file",
+        st_mode=mode,
+        uid=uid,
+        gid=gid,
+        mtime_ns=mtime,
+        atime_ns=atime,
+        xattrs=xattrs,
+        owner=owner,
     )
 
 

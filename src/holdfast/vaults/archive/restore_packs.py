@@ -53,8 +53,9 @@ class PackReader:
                     break
                 stop = max(stop, offset + length)
                 last += 1
-            while last < end and rows[last][0] + rows[last][1] <= stop:  # more users of a blob that is larger than a
-            run last += 1
+            # More users of a first blob that is larger than a run.
+            while last < end and rows[last][0] + rows[last][1] <= stop:
+                last += 1
             yield from self._run(name, start, stop, rows[first:last])
             first = last
 

@@ -71,9 +71,7 @@ class Temporaries:
                 read_back(fd, big.content)
             directory = self._target.directory(big.folder)
             del self._open[big.path]
-            return finish_file(
-                directory, self._name(big.path), fd, big.name, big.meta, owner=owner, replace=replace
-            )
+            return finish_file(directory, self._name(big.path), fd, big.name, big.meta, owner=owner, replace=replace)
         except OSError as error:
             raise translated(error, "finish", big.path) from error
 
@@ -124,7 +122,6 @@ class PartWriter:
         for big in task.bigs:
             path = big.path
             if path in task.shared:
-                self._temporaries.close(path) if path in failed else None
                 written.parts.append((path, failed.get(path, "")))
             elif path in failed:
                 self._temporaries.abandon(path)
@@ -141,7 +138,7 @@ class PartWriter:
     ) -> None:
         for found, users in self._reader.blobs(task.pack, sorted(task.parts, key=itemgetter(0))):
             if self._cancel.requested:
-                failed.update({path: "cancelled" for path in identities})
+                failed.update(dict.fromkeys(identities, "cancelled"))
                 return
             for _, _, _, _, path, at in users:
                 if path in failed:
@@ -174,5 +171,3 @@ class PartWriter:
         written.files += 1
         written.size += big.size
         written.notes += [("failed", big.path, problem) for problem in problems]
-
-

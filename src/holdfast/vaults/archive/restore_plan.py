@@ -11,7 +11,16 @@ from holdfast.kernel.ids import PackId
 from holdfast.repository.index import Index
 from holdfast.vaults.archive.restore_rows import Rows
 from holdfast.vaults.archive.restore_tasks import (
-    Big, Folder, Linked, Note, Part, Spot, Surveyed, WriteParts, WritePlain, WriteSmall,
+    Big,
+    Folder,
+    Linked,
+    Note,
+    Part,
+    Spot,
+    Surveyed,
+    WriteParts,
+    WritePlain,
+    WriteSmall,
 )  # fmt: skip
 
 ROWS_PER_TASK = 3000  # about 0.1 s of work

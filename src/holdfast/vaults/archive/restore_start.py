@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from holdfast.format.node import Node
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.kernel.errors import Corrupt, Invalid, NotFound
 from holdfast.repository import Repository
 from holdfast.vaults.archive.read import find_node, parts_of
 from holdfast.vaults.archive.restore_survey import Job, Surveyor
@@ -26,8 +26,11 @@ class Start(NamedTuple):
     saved: bool
 
     def plan(self, surveyor: Surveyor) -> list[Visit]:
-        """Plan what stands at the beginning; returns the folders to visit. The rest is in the surveyor's next answer."""
-        options, job = self.job.options, self.job
+        """Plan what stands at the beginning; returns the folders to visit.
+
+        What was planned at once is in the surveyor's next answer.
+        """
+        options = self.job.options
         for path, node in self.chain:
             there = surveyor.has_folder(path)
             surveyor.plan_chain(Folder(path, None if there else meta_of(node), True, there))
@@ -50,7 +53,10 @@ class Start(NamedTuple):
 
 
 def begin(repository: Repository, snapshot: SnapshotInfo, options: RestoreOptions, cancel: Cancel) -> Start:
-    """Find what is to be restored. Raises ``NotFound``, ``Corrupt``, and ``Invalid`` for an impossible in-place restore."""
+    """Find what is to be restored.
+
+    Raises ``NotFound``, ``Corrupt``, and ``Invalid`` for an impossible in-place restore.
+    """
     saved, absolute = _saved_paths(repository, snapshot)
     if options.in_place and not absolute:
         raise Invalid(
@@ -60,7 +66,8 @@ def begin(repository: Repository, snapshot: SnapshotInfo, options: RestoreOption
     parts = parts_of(options.path)
     node = find_node(repository, snapshot, options.path)
     if node.type == "dir" and node.subtree is None:
-        raise Invalid(f"The snapshot does not tell what is in {os.fsdecode(options.path)}.", hint="Run 'holdfast check'.")
+        shown = os.fsdecode(options.path)
+        raise Corrupt(f"The snapshot does not tell what is in {shown}.", hint="Run 'holdfast check'.", path=shown)
     base: list[bytes] = [] if options.in_place else parts if node.type == "dir" else parts[:-1]
     chain = []
     if options.in_place:

@@ -19,7 +19,14 @@ from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.vaults.archive.restore_rows import Rows
 from holdfast.vaults.archive.restore_tasks import (
-    Folder, Linked, Meta, Survey, Surveyed, Visit, join, meta_of,
+    Folder,
+    Linked,
+    Meta,
+    Survey,
+    Surveyed,
+    Visit,
+    join,
+    meta_of,
 )  # fmt: skip
 from holdfast.vaults.base import Overwrite, RestoreOptions
 
@@ -135,8 +142,8 @@ class Surveyor:
                 if seen is None:
                     seen = {earlier.name for earlier in nodes[: nodes.index(node)]}
                 if name in seen:
-                    self._note("failed", join(folder, name), "the snapshot holds this name twice; only the first
-                    counts") continue
+                    self._note("failed", join(folder, name), "the snapshot holds it twice; only the first counts")
+                    continue
             if seen is not None:
                 seen.add(name)
             previous = max(previous, name)
@@ -269,4 +276,3 @@ class Surveyor:
 
     def _action(self, verb: str, path: bytes) -> None:
         self._answer.actions.append((verb, path))
-

@@ -15,7 +15,18 @@ from holdfast.vaults.archive.restore_packs import PackReader
 from holdfast.vaults.archive.restore_parts import PartWriter, Temporaries
 from holdfast.vaults.archive.restore_survey import Job, Surveyor
 from holdfast.vaults.archive.restore_tasks import (
-    Answer, Finish, Meta, Plain, Small, Survey, Task, WriteParts, WritePlain, WriteSmall, Written, join,
+    Answer,
+    Finish,
+    Meta,
+    Plain,
+    Small,
+    Survey,
+    Task,
+    WriteParts,
+    WritePlain,
+    WriteSmall,
+    Written,
+    join,
 )  # fmt: skip
 from holdfast.vaults.base import Overwrite
 
@@ -167,4 +178,3 @@ class Writer:
             xattrs=xattrs,
             owner=self.owner,
         )
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.files.entry import Entry
 from holdfast.format.snapshot import Snapshot
@@ -24,6 +25,9 @@ from holdfast.vaults.base import (
     SnapshotInfo,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from holdfast.vaults.archive.backup.ahead import Ahead
+
 _NOTE = "description"  # rustic's field; restic ignores it
 
 
@@ -40,11 +44,13 @@ class ArchiveVault:
         self._memo_folder = memo_folder
         self._no_lock = no_lock
 
-    def backup(self, options: BackupOptions, *, emit: Emit, cancel: Cancel) -> BackupSummary:
-        """Save paths as a new snapshot; see :func:`holdfast.vaults.archive.backup.backup`."""
-        from holdfast.vaults.archive.backup import backup
+    def backup(
+        self, options: BackupOptions, *, emit: Emit, cancel: Cancel, ahead: Ahead | None = None
+    ) -> BackupSummary:
+        """Save paths as a new snapshot; see :func:`holdfast.vaults.archive.backup.run.backup`."""
+        from holdfast.vaults.archive.backup.run import backup
 
-        return backup(self.repository, options, memo_folder=self._memo_folder, emit=emit, cancel=cancel)
+        return backup(self.repository, options, memo_folder=self._memo_folder, emit=emit, cancel=cancel, ahead=ahead)
 
     def snapshots(self, emit: Emit | None = None) -> Sequence[SnapshotInfo]:
         """All readable snapshots, oldest first. Damaged ones are told to ``emit``, or raise ``Corrupt`` without it."""

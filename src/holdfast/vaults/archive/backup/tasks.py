@@ -8,7 +8,7 @@ from typing import NamedTuple
 from holdfast.files.rules import Scope
 from holdfast.kernel.ids import BlobId
 from holdfast.repository.packer import OpenPack, Pack
-from holdfast.vaults.archive.frames import Frame
+from holdfast.vaults.archive.backup.frames import Frame
 
 OldTree = BlobId | tuple[object, bytes] | None
 """A directory's tree in the parent snapshot: its id, or (the directory above, name) to be looked up when needed."""

@@ -12,7 +12,7 @@ from holdfast.files.rules import Scope
 from holdfast.kernel.clock import Clock
 from holdfast.sources.directory import Lister, Listing, open_directory
 from holdfast.storage.base import Storage
-from holdfast.vaults.archive import roots
+from holdfast.vaults.archive.backup import roots
 from holdfast.vaults.base import BackupOptions
 
 _MONTH_NS = 30 * 86_400 * 1_000_000_000

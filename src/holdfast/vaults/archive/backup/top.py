@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Sequence
 
 from holdfast.sources.directory import Item
-from holdfast.vaults.archive import roots
-from holdfast.vaults.archive.assembly import ROOT, Assembly
-from holdfast.vaults.archive.frames import Frame
-from holdfast.vaults.archive.lookback import Parent
-from holdfast.vaults.archive.roots import Target, Top
-from holdfast.vaults.archive.saver import Saver
-from holdfast.vaults.archive.tasks import OldTree, Task, Visit
+from holdfast.vaults.archive.backup import roots
+from holdfast.vaults.archive.backup.assembly import ROOT, Assembly
+from holdfast.vaults.archive.backup.frames import Frame
+from holdfast.vaults.archive.backup.lookback import Parent
+from holdfast.vaults.archive.backup.roots import Target, Top
+from holdfast.vaults.archive.backup.saver import Saver
+from holdfast.vaults.archive.backup.tasks import OldTree, Task, Visit
 from holdfast.vaults.base import BackupOptions
 
 _KIND, _FILE, _DIR = 0o170000, 0o100000, 0o040000

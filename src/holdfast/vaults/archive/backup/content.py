@@ -10,8 +10,8 @@ from holdfast.format.chunker import MAX_SIZE, MIN_SIZE, Chunker
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.ids import BlobId
 from holdfast.sources.directory import open_file
-from holdfast.vaults.archive.store import BlobStore
-from holdfast.vaults.archive.tasks import CutDone, Ranges, Stored, Whole
+from holdfast.vaults.archive.backup.store import BlobStore
+from holdfast.vaults.archive.backup.tasks import CutDone, Ranges, Stored, Whole
 
 APART = 8 << 20  # from this size on, a file is a task of its own ...
 APART_LATE = 256 << 10  # ... or from this size on, once its directory has given one task enough to read

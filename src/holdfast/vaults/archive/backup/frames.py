@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from holdfast.format.tree import encode_tree, raw_nodes
 from holdfast.kernel.ids import BlobId
-from holdfast.vaults.archive.memo import record
+from holdfast.vaults.archive.backup.memo import record
 
 NO_CHILDREN = bytes(16)
 

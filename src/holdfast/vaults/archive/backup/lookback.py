@@ -10,8 +10,8 @@ from typing import NamedTuple
 from holdfast.kernel.errors import HoldfastError, NotFound
 from holdfast.kernel.ids import BlobId, SnapshotId
 from holdfast.repository import Repository
-from holdfast.vaults.archive import memo
-from holdfast.vaults.archive.memo import Memo
+from holdfast.vaults.archive.backup import memo
+from holdfast.vaults.archive.backup.memo import Memo
 
 
 class Parent(NamedTuple):

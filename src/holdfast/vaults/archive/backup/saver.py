@@ -20,13 +20,13 @@ from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
 from holdfast.sources.directory import Item, Lister, Listing, open_directory, open_file
-from holdfast.vaults.archive import frames
-from holdfast.vaults.archive.content import APART, APART_LATE, ContentReader
-from holdfast.vaults.archive.frames import Frame
-from holdfast.vaults.archive.memo import Memo
-from holdfast.vaults.archive.old import OldNode, OldTrees
-from holdfast.vaults.archive.store import BlobStore
-from holdfast.vaults.archive.tasks import (
+from holdfast.vaults.archive.backup import frames
+from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
+from holdfast.vaults.archive.backup.frames import Frame
+from holdfast.vaults.archive.backup.memo import Memo
+from holdfast.vaults.archive.backup.old import OldNode, OldTrees
+from holdfast.vaults.archive.backup.store import BlobStore
+from holdfast.vaults.archive.backup.tasks import (
     Answer,
     BigFile,
     Cut,

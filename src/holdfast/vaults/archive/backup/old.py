@@ -14,7 +14,7 @@ from holdfast.format.time import parse_time
 from holdfast.format.tree import raw_nodes
 from holdfast.kernel.errors import Corrupt, NotFound
 from holdfast.kernel.ids import BlobId
-from holdfast.vaults.archive.tasks import OldTree
+from holdfast.vaults.archive.backup.tasks import OldTree
 
 _KEPT_TREES = 64
 

@@ -18,14 +18,14 @@ from holdfast.kernel.pool import Pool, default_size
 from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.index import SharedIds
 from holdfast.repository.packer import SPOOL_PREFIX, Pack
-from holdfast.vaults.archive import roots
-from holdfast.vaults.archive.ahead import Ahead
-from holdfast.vaults.archive.assembly import Assembly
-from holdfast.vaults.archive.lookback import MemoFile, Parent, choose_parent
-from holdfast.vaults.archive.roots import Target
-from holdfast.vaults.archive.saver import Job, Saver
-from holdfast.vaults.archive.tasks import Answer, Finish, Finished, Task
-from holdfast.vaults.archive.top import begin
+from holdfast.vaults.archive.backup import roots
+from holdfast.vaults.archive.backup.ahead import Ahead
+from holdfast.vaults.archive.backup.assembly import Assembly
+from holdfast.vaults.archive.backup.lookback import MemoFile, Parent, choose_parent
+from holdfast.vaults.archive.backup.roots import Target
+from holdfast.vaults.archive.backup.saver import Job, Saver
+from holdfast.vaults.archive.backup.tasks import Answer, Finish, Finished, Task
+from holdfast.vaults.archive.backup.top import begin
 from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome, Problem
 
 ALONE_SECONDS = 0.15  # what is done by then needs no worker processes; forking three costs about 30 ms

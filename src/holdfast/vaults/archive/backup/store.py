@@ -9,7 +9,7 @@ from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
 from holdfast.repository.packer import OpenPack, Pack, Packer
-from holdfast.vaults.archive.tasks import Counts
+from holdfast.vaults.archive.backup.tasks import Counts
 
 SMALLEST_PACK = (
     4 << 20

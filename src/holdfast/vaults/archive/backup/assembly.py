@@ -13,11 +13,22 @@ from dataclasses import dataclass, field
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.ids import BlobId
 from holdfast.repository.packer import Pack
-from holdfast.vaults.archive import frames
-from holdfast.vaults.archive.content import BIG_FILE
-from holdfast.vaults.archive.frames import Frame
-from holdfast.vaults.archive.saver import CHANGED_KIND, Saver, count_directory
-from holdfast.vaults.archive.tasks import Answer, BigFile, Counts, Cut, CutDone, Ranges, Report, Stored, Task, Whole
+from holdfast.vaults.archive.backup import frames
+from holdfast.vaults.archive.backup.content import BIG_FILE
+from holdfast.vaults.archive.backup.frames import Frame
+from holdfast.vaults.archive.backup.saver import CHANGED_KIND, Saver, count_directory
+from holdfast.vaults.archive.backup.tasks import (
+    Answer,
+    BigFile,
+    Counts,
+    Cut,
+    CutDone,
+    Ranges,
+    Report,
+    Stored,
+    Task,
+    Whole,
+)
 
 ROOT = -1
 """The ticket whose only hole is the snapshot's root tree."""
