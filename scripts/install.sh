@@ -44,7 +44,7 @@ else
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 fi
-"$venv/bin/python" -m compileall -q src
+"$venv/bin/python" -m compileall -q src || true # only for a quicker first start
 
 if ! "$venv/bin/python" -c 'import holdfast.format._rabin' 2>/dev/null; then
     echo "note: no C compiler was usable, so the chunker runs in its slower pure-Python form (see README)." >&2

@@ -87,7 +87,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Vault:
     (source / "link").symlink_to("large")
     for number in range(20):
         (source / "deep" / "deeper" / f"text {number}").write_text(f"number {number}\n" * (number + 1) * 50)
-    (source / "deep" / "caf\u00e9 \\ \"x\"").write_bytes(chance.randbytes(300))
+    (source / "deep" / 'caf\u00e9 \\ "x"').write_bytes(chance.randbytes(300))
     folder = root / "vault"
     Repository.init(LocalStorage(str(folder)), [SECRET, Secret(b"another", random=True)])
     first = backup(folder, source)
@@ -340,7 +340,7 @@ def test_pack_in_two_index_files_that_differ(vault: Vault) -> None:
 @pytest.mark.parametrize("by", [-5, 5, 1 << 30])
 def test_entry_in_the_wrong_place(vault: Vault, by: int, options: CheckOptions) -> None:
     def change(packs: list) -> None:  # type: ignore[type-arg]
-        pack, blobs = max(packs, key=lambda entry: len(entry[1]))
+        _, blobs = max(packs, key=lambda entry: len(entry[1]))
         blobs.sort(key=lambda blob: blob.offset)
         blobs[-1] = replace(blobs[-1], offset=blobs[-1].offset + by)
 
@@ -357,7 +357,7 @@ def test_entry_missing_from_the_index(vault: Vault) -> None:
 
 def test_wrong_ids_in_index_and_header_differ(vault: Vault) -> None:
     def change(packs: list) -> None:  # type: ignore[type-arg]
-        pack, blobs = max(packs, key=lambda entry: len(entry[1]))
+        _, blobs = max(packs, key=lambda entry: len(entry[1]))
         blobs[0] = replace(blobs[0], id=sha256(b"something else").digest())
 
     replace_index(vault, change)

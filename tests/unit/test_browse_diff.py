@@ -370,5 +370,3 @@ def test_the_text_of_a_file_in_two_snapshots(root: Path, vault: ArchiveVault) ->
             "-before\n\\ No newline at end of file\n",
             "+after\n\\ No newline at end of file\n",
         ]
-
-

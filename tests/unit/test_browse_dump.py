@@ -177,8 +177,8 @@ def test_devices_keep_their_numbers(root: Path, vault: ArchiveVault) -> None:
 
 def test_numbers_that_the_old_fields_cannot_hold() -> None:
     entry = Entry(
-        b"x", "file", 0o100644, st_size=9 << 30, st_mtime_ns=(8**11 + 1) * 10**9, st_uid=3_000_000, st_gid=4_000_000_000,
-        user="ü" * 40, group="g" * 40,
+        b"x", "file", 0o100644, st_size=9 << 30, st_mtime_ns=(8**11 + 1) * 10**9, st_uid=3_000_000,
+        st_gid=4_000_000_000, user="ü" * 40, group="g" * 40,
     )  # fmt: skip
     data = pax.header(b"x", entry, size=9 << 30)
     assert len(data) % pax.BLOCK == 0

@@ -61,7 +61,10 @@ def _found(tmp_path: Path, tree: Path, criteria: Criteria) -> list[str]:
     ("criteria", "expected"),
     [
         (Criteria((b"*.odt",), kinds=frozenset({"file"})), ["docs/Report.odt"]),
-        (Criteria((b"report.*",), ignore_case=True), ["docs/2026/report.ODT", "docs/Report.odt", "pictures/report.png"]),
+        (
+            Criteria((b"report.*",), ignore_case=True),
+            ["docs/2026/report.ODT", "docs/Report.odt", "pictures/report.png"],
+        ),
         (Criteria((b"[rR]eport.?[!n]?",)), ["docs/2026/report.ODT", "docs/Report.odt"]),
         (Criteria((b"a[[]1].png",)), ["pictures/a[1].png"]),
         (Criteria((b"a\\[1\\].png",)), ["pictures/a[1].png"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from holdfast.cli.console import Console
 from holdfast.cli.options import Common
 from holdfast.config.secrets import Ask, PasswordChoice
 from holdfast.kernel.cancel import Cancel
+
+ENDING = b"\r\x1b[Kending cleanly; press Ctrl-C again to end at once\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,9 @@ def _press_on_signals(cancel: Cancel, console: Console) -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
         cancel.cancel(f"cancelled by {signal.Signals(number).name}")
-        if number == signal.SIGINT and sys.stderr.isatty():
-            console.remark("ending cleanly; press Ctrl-C again to end at once")
+        if number == signal.SIGINT and sys.stderr.isatty() and not console.quiet:
+            # Not through sys.stderr: the signal may have come in the middle of a write to it.
+            os.write(sys.stderr.fileno(), ENDING)
 
     signal.signal(signal.SIGINT, press)
     signal.signal(signal.SIGTERM, press)
@@ -75,12 +79,17 @@ def _asker() -> Ask | None:
     def ask(what: str, twice: bool) -> str:
         import click
 
-        answer: str = click.prompt(
-            f"password for {what}",
-            hide_input=True,
-            confirmation_prompt="once more, to be sure" if twice else False,
-            err=True,
-        )
+        # Ctrl-C at the question means no answer: there is nothing yet to end cleanly.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            answer: str = click.prompt(
+                f"password for {what}",
+                hide_input=True,
+                confirmation_prompt="once more, to be sure" if twice else False,
+                err=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
         return answer
 
     return ask

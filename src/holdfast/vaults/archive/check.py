@@ -12,10 +12,11 @@ from holdfast.kernel.errors import Corrupt
 from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import SnapshotId, short
 from holdfast.kernel.pool import Pool, default_size
+from holdfast.repository.locks import Lock
 from holdfast.vaults.archive.check_files import SmallFiles, still_there
 from holdfast.vaults.archive.check_findings import Findings, listed
 from holdfast.vaults.archive.check_index import Catalogue, compare_with_storage, load
-from holdfast.vaults.archive.check_packs import PackReader, PackReport, ReadPack
+from holdfast.vaults.archive.check_packs import PackReader, PackReport
 from holdfast.vaults.archive.check_plan import Progress, plan
 from holdfast.vaults.archive.check_touched import Touched, without_intact_copies
 from holdfast.vaults.archive.check_trees import Forest, Problem
@@ -60,6 +61,7 @@ class _Check:
         self._chance = chance
         self._findings = Findings()
         self._report = CheckReport()
+        self._own_lock: Lock | None = None
 
     def run(self) -> CheckReport:
         began = self._repository.clock.monotonic()
@@ -88,12 +90,13 @@ class _Check:
 
     def _lock(self, stack: contextlib.ExitStack) -> bytes | None:
         """Take the vault's lock; the id of its file. A lock file that nobody can read must not keep us from looking."""
+        if self._vault._no_lock:  # not vault.reading(): that loads the index
+            return None
         try:
-            stack.enter_context(self._vault.reading())
+            self._own_lock = stack.enter_context(self._repository.locks.hold(exclusive=False))
         except Corrupt:
             return None  # told by check_locks; a shared lock of ours would not help against what it may stand for
-        lock = getattr(self._vault, "lock", None)
-        return None if lock is None else lock.id
+        return self._own_lock.id
 
     def _catalogue(self) -> Catalogue:
         def step(done: int, total: int) -> None:
@@ -133,9 +136,8 @@ class _Check:
 
     def _renew_lock(self) -> None:
         """Keep the lock fresh; a thread, so it starts only after the workers were forked."""
-        lock = getattr(self._vault, "lock", None)
-        if lock is not None:
-            lock.start_renewing()
+        if self._own_lock is not None:
+            self._own_lock.start_renewing()
 
     def _take(self, report: PackReport, catalogue: Catalogue, forest: Forest) -> None:
         task = report.task

@@ -16,9 +16,10 @@ from holdfast.kernel.errors import Corrupt
 _TEXT = rb'[^"\\\x00-\x1f]*+'
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18}+)"
 # Only the shape; that the second exists is proved once for each distinct one.
-_TIME = rb"[-0-9]{10}T[:0-9]{8}(?:\.[0-9]{1,9}+)?(?:Z|[-+][0-9]{2}:[0-9]{2})"
+_TIME = rb"[-0-9]{10}T[:0-9]{8}(?:\.[0-9]{1,9}+)?(?:Z|[-+][01][0-9]:[0-5][0-9])"
 _ID = rb"[0-9a-f]{64}"
 _BASE64 = rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_XATTR = rb'\{"name":"' + _TEXT + rb'","value":"' + _BASE64 + rb'"\}'
 
 _NODE = re.compile(
     rb'(\{"name":"(' + _TEXT + rb')","type":"(file|dir|symlink|fifo|socket|chardev|dev)"'
@@ -29,24 +30,24 @@ _NODE = re.compile(
     rb'(?:,"inode":' + _NUMBER + rb')?(?:,"device_id":' + _NUMBER + rb")?"
     rb'(?:,"size":(' + _NUMBER + rb'))?(?:,"links":' + _NUMBER + rb")?"
     rb'(?:,"linktarget":"' + _TEXT + rb'")?'
-    rb'(?:,"extended_attributes":\[(?:\{"name":"' + _TEXT + rb'","value":"' + _BASE64 + rb'"\},?)*+\])?'
+    rb'(?:,"extended_attributes":\[' + _XATTR + rb"(?:," + _XATTR + rb")*+\])?"
     rb'(?:,"device":' + _NUMBER + rb")?"
-    rb',"content":(\[(?:"' + _ID + rb'",?)*+\]|null)(?:,"subtree":"(' + _ID + rb')")?\}),?'
+    rb',"content":(\[(?:"' + _ID + rb'"(?:,"' + _ID + rb'")*+)?\]|null)(?:,"subtree":"(' + _ID + rb')")?\}),?'
 )  # fmt: skip
 _BEGIN, _END = b'{"nodes":[', b"]}\n"
 
 
 class Row(NamedTuple):
-    """One node, as it stands in the JSON; ``content`` with its brackets, or ``null``. Never made: see :func:`rows`."""
+    """What :func:`rows` yields for a node: plain tuples with these fields, as they stand in the JSON."""
 
     whole: bytes
     name: bytes
     type: bytes
     mtime: bytes
-    atime: bytes
+    atime: bytes  # this and ctime are empty where they equal mtime
     ctime: bytes
-    size: bytes
-    content: bytes
+    size: bytes  # empty: 0
+    content: bytes  # with its brackets, or null
     subtree: bytes
 
 

@@ -6,21 +6,17 @@ import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from holdfast.format.compression import Decompressor
 from holdfast.format.crypto import BatchOpener, unseal
 from holdfast.format.pack import TRAILER_SIZE, Blob, BlobType, decode_header, encode_header, parse_trailer
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
-from holdfast.kernel.ids import PackId
 from holdfast.repository import Repository, layout
 from holdfast.vaults.archive.check_findings import listed
 from holdfast.vaults.archive.check_index import Catalogue
 from holdfast.vaults.archive.check_trees import Parsed, TreeParser
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 WINDOW = 1 << 20  # bytes read, hashed and opened at a time: stays in the cache of one core
 PART = 2 << 20  # stored bytes of trees in one task: they take five times as long as data

@@ -13,7 +13,7 @@ from holdfast.format.gostring import unquote_name
 from holdfast.format.pack import BlobType
 from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Corrupt, HoldfastError
+from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import BlobId, SnapshotId, short
 from holdfast.repository import Repository, layout
 from holdfast.vaults.archive.check_findings import NAMED_FILES, Finding

@@ -8,24 +8,13 @@ from array import array
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from operator import lt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
-
-from holdfast.format.gostring import unquote_name
-from holdfast.format.node import node_from_json
-from holdfast.format.time import parse_time
 from holdfast.format.tree import check_tree, decode_tree
 from holdfast.kernel.errors import Corrupt
+from holdfast.vaults.archive.check_canonical import Rows, rows
 from holdfast.vaults.archive.check_index import Catalogue
 
-_TYPES = frozenset(("file", "dir", "symlink", "socket", "chardev", "dev", "fifo"))
-_NUMBERS = ("mode", "uid", "gid", "inode", "device_id", "size", "links", "device")
-_TEXTS = ("user", "group", "error")
-_RARE = frozenset(("generic_attributes", "linktarget_raw"))
-_ODD_CHARACTERS = '/\\"\n'
 _SHOWN = 5
 
 
@@ -73,64 +62,83 @@ class TreeParser:
 
     def add(self, identifier: bytes, plain: bytes) -> None:
         """Check one tree whose bytes are known to be what its id says."""
-        number, parsed = self._number_of(identifier), self._parsed
-        try:
-            nodes = orjson.loads(plain).get("nodes") or []
-            if not _is_plain(nodes):
-                problems = check_tree(decode_tree(plain))
-                if problems:
-                    more = f" and {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
-                    text = "; ".join(problems[:_SHOWN]) + more
-                    parsed.problems.append(Problem(identifier, number, "tree.invalid", text))
-                nodes = [node for node in nodes if node.get("type") in _TYPES]
-        except (orjson.JSONDecodeError, Corrupt, AttributeError, KeyError, TypeError) as error:
-            why = error.message if isinstance(error, Corrupt) else "it is not the JSON of a tree"
-            parsed.problems.append(Problem(identifier, number, "tree.invalid", why, lost=True))
+        found = rows(plain)
+        if found is not None:
+            self._collect(identifier, _files_of_rows(found), [unhexlify(row[8]) for row in found if row[8]])
             return
-        self._collect(identifier, number, nodes)
+        try:
+            nodes = decode_tree(plain)
+        except Corrupt as error:
+            number = self._number_of(identifier)
+            self._parsed.problems.append(Problem(identifier, number, "tree.invalid", error.message, lost=True))
+            return
+        files: list[_File] = [(node.name, node.size, node.content or ()) for node in nodes if node.type == "file"]
+        subtrees = [node.subtree for node in nodes if node.type == "dir" and node.subtree is not None]
+        number = self._collect(identifier, files, subtrees)
+        if wrong := check_tree(nodes):
+            text = "; ".join(wrong[:_SHOWN]) + _more(wrong)
+            self._parsed.problems.append(Problem(identifier, number, "tree.invalid", text))
 
-    def _collect(self, tree: bytes, number: int, nodes: list[dict[str, Any]]) -> None:
-        parsed = self._parsed
-        files = [node for node in nodes if node["type"] == "file"]
-        missing, wrong = self._check_files(files)
-        if wrong:
-            parsed.problems.append(_size_problem(tree, number, wrong))
+    def _collect(self, tree: bytes, files: Sequence[_File], subtrees: Sequence[bytes]) -> int:
+        """Note what the tree holds and refers to; its number."""
+        parsed, number_of, is_tree = self._parsed, self._number_of, self._is_tree
+        number = number_of(tree)
+        missing = self._check_files(tree, number, files)
         degree = 0
-        for node in nodes:
-            if node["type"] == "dir" and (subtree := node.get("subtree")) is not None:
-                identifier = unhexlify(subtree)
+        for identifier in subtrees:
+            child = number_of(identifier)
+            if child >= 0 and not is_tree[child]:
                 child = self._catalogue.number(identifier, tree=True)
-                if child < 0:
-                    missing.append(identifier)
-                else:
-                    parsed.children.append(child)
-                    degree += 1
+            if child < 0:
+                missing.append(identifier)
+            else:
+                parsed.children.append(child)
+                degree += 1
         parsed.numbers.append(number)
         parsed.files.append(len(files))
         parsed.degrees.append(degree)
         if missing:
             parsed.missing[number] = b"".join(dict.fromkeys(missing))
+        return number
 
-    def _check_files(self, files: list[dict[str, Any]]) -> tuple[list[bytes], list[_WrongSize]]:
-        """The ids of blobs that are in no index, and the files whose blobs have together another size than they."""
+    def _check_files(self, tree: bytes, number: int, files: Sequence[_File]) -> list[bytes]:
+        """Compare the size of every file with that of its blobs together; the ids of blobs that are in no index."""
         number_of, plain_sizes, is_tree = self._number_of, self._plain_sizes, self._is_tree
         missing: list[bytes] = []
         wrong: list[_WrongSize] = []
-        for node in files:
+        for name, size, content in files:
             total = 0
             whole = True
-            for text in node.get("content") or ():
-                identifier = unhexlify(text)
+            for identifier in content:
                 blob = number_of(identifier)
                 if blob >= 0 and (not is_tree[blob] or self._catalogue.number(identifier, tree=False) >= 0):
                     total += plain_sizes[blob]
                 else:
                     missing.append(identifier)
                     whole = False
-            size = node.get("size") or 0
             if total != size and whole:
-                wrong.append(_WrongSize(unquote_name(node["name"]), size, total))
-        return missing, wrong
+                wrong.append(_WrongSize(name, size, total))
+        if wrong:
+            self._parsed.problems.append(_size_problem(tree, number, wrong))
+        return missing
+
+
+def _files_of_rows(found: Rows) -> list[_File]:
+    """Name, size and content of the files. An id takes 64 digits, two quotes and a comma; one id is the usual case."""
+    return [
+        (
+            row[1],
+            int(row[6] or 0),
+            (unhexlify(row[7][2:66]),)
+            if len(row[7]) == 68
+            else [unhexlify(row[7][at : at + 64]) for at in range(2, len(row[7]), 67)],
+        )
+        for row in found
+        if row[2] == b"file"
+    ]
+
+
+_File = tuple[bytes, int, Sequence[bytes]]
 
 
 class _WrongSize(NamedTuple):
@@ -144,60 +152,11 @@ def _size_problem(tree: bytes, number: int, wrong: list[_WrongSize]) -> Problem:
         f"file {name.decode('utf-8', 'backslashreplace')!r} claims {claimed:,} bytes, its blobs have {found:,}"
         for name, claimed, found in wrong[:_SHOWN]
     )
-    more = f" and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
-    return Problem(tree, number, "file.size", shown + more, tuple(name for name, _, _ in wrong))
+    return Problem(tree, number, "file.size", shown + _more(wrong), tuple(name for name, _, _ in wrong))
 
 
-def _is_plain(nodes: list[dict[str, Any]]) -> bool:
-    """Whether all nodes are sound, found out column by column (a fifth of the time of decoding each node).
-
-    False means nothing but that the thorough way must decide. Names are compared as text: the order of code points is
-    the order of UTF-8's bytes. Raises ``KeyError`` and ``TypeError`` for what can be no tree.
-    """
-    names = [node["name"] for node in nodes]
-    joined = "\0".join(names)
-    if joined.count("\0") != max(len(names) - 1, 0) or any(character in joined for character in _ODD_CHARACTERS):
-        return False
-    if not {"", ".", ".."}.isdisjoint(names) or not all(map(lt, names, names[1:])):
-        return False
-    kinds = {node["type"] for node in nodes}
-    if not kinds <= _TYPES or not _are_content_and_subtrees(nodes):
-        return False
-    for key in _NUMBERS:
-        column = {node.get(key, 0) for node in nodes}
-        if column and (set(map(type, column)) != {int} or min(column) < 0):
-            return False
-    texts = {text for key in _TEXTS for node in nodes if (text := node.get(key)) is not None}
-    if not set(map(type, texts)) <= {str}:
-        return False
-    try:
-        times = {node["mtime"] for node in nodes}
-        times.update([node["ctime"] for node in nodes])
-        times.update([node["atime"] for node in nodes])
-        for time in times:
-            parse_time(time)
-        for node in nodes:
-            if "extended_attributes" in node or "linktarget" in node or not _RARE.isdisjoint(node):
-                node_from_json(node)
-    except (Corrupt, KeyError):
-        return False
-    return True
-
-
-def _are_content_and_subtrees(nodes: list[dict[str, Any]]) -> bool:
-    """Every file has a list of ids (maybe empty), every directory the id of a tree."""
-    contents = [node["content"] for node in nodes if node["type"] == "file"]
-    if not set(map(type, contents)) <= {list}:
-        return False
-    ids = list(chain.from_iterable(contents))
-    ids += [node["subtree"] for node in nodes if node["type"] == "dir"]
-    if not set(map(len, ids)) <= {64}:
-        return False
-    try:
-        unhexlify("".join(ids))
-    except ValueError:
-        return False
-    return True
+def _more(wrong: Sequence[object]) -> str:
+    return f" and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
 
 
 class Forest:
