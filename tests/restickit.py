@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.browsekit import make_hostile
+
 from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import ignore
@@ -24,7 +26,6 @@ from holdfast.repository import Repository
 from holdfast.storage import LocalStorage, ReadOnly
 from holdfast.vaults.archive import ArchiveVault
 from holdfast.vaults.base import BackupOptions, BackupSummary, CheckOptions, CheckReport, RestoreOptions, Subset
-from tests.browsekit import make_hostile
 
 SECRET = Secret(b"correct horse battery staple", random=True)  # taken as random: restic then opens it at once
 MIB = 1 << 20

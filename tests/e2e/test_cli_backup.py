@@ -346,9 +346,10 @@ def test_progress_is_drawn_on_a_terminal_and_taken_away(cli, documents: Path) ->
     assert shown.rstrip().split(b"\n")[-1].startswith((b"Snapshot", b"\r\x1b[KSnapshot"))
 
 
-def test_one_interrupt_ends_cleanly(cli, documents: Path) -> None:
-    for number in range(3000):
-        (documents / f"file {number}").write_text(f"{number}" * 100)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_interrupt_ends_cleanly_and_keeps_what_was_stored(cli, documents: Path, number: signal.Signals) -> None:
+    for which in range(3000):
+        (documents / f"file {which}").write_text(f"{which}" * 100)
     process = subprocess.Popen(
         [*cli.words, "backup", documents, "--json", "-v"],
         stdout=subprocess.PIPE,
@@ -357,7 +358,7 @@ def test_one_interrupt_ends_cleanly(cli, documents: Path) -> None:
     )
     assert process.stdout is not None
     process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _out, err = process.communicate(timeout=60)
     if process.returncode == 0:
         pytest.skip("the backup was faster than the signal")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.archivekit import new_vault, save
+from tests.browsekit import looking, make_hostile
 
 from holdfast.files.rules import Rules
 from holdfast.format.node import Node
@@ -18,8 +20,6 @@ from holdfast.vaults.archive.browser import ArchiveBrowser, SavedItem
 from holdfast.vaults.diff import Difference, DiffSummary, compare
 from holdfast.vaults.disk import Disk, pairs_with_disk, same_as_disk, tops
 from holdfast.vaults.textdiff import LARGEST, text_diff
-from tests.archivekit import new_vault, save
-from tests.browsekit import looking, make_hostile
 
 Shown = list[tuple[str, str, tuple[str, ...]]]
 

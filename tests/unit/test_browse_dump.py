@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.archivekit import new_vault, save
+from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
 from holdfast.files.entry import Entry
 from holdfast.kernel.cancel import Cancel
@@ -21,8 +23,6 @@ from holdfast.vaults import pax
 from holdfast.vaults.archive import ArchiveVault
 from holdfast.vaults.base import Outcome
 from holdfast.vaults.dump import DumpSummary, dump_file, dump_tar
-from tests.archivekit import new_vault, save
-from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
 
 @pytest.fixture

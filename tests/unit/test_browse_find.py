@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.archivekit import new_vault, save
+from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Invalid
 from holdfast.vaults.archive.browser import ArchiveBrowser, SavedItem
 from holdfast.vaults.find import Criteria, find
 from holdfast.vaults.items import Item
-from tests.archivekit import new_vault, save
-from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
 SECOND = 1_000_000_000
 

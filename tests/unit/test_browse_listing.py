@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.archivekit import new_vault, save
+from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
 from holdfast.files.entry import Entry
 from holdfast.kernel.cancel import Cancel
@@ -16,8 +18,6 @@ from holdfast.repository import layout
 from holdfast.vaults.archive.stats import stats
 from holdfast.vaults.find import Criteria, find
 from holdfast.vaults.listing import list_items, mode_text, owner_text
-from tests.archivekit import new_vault, save
-from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
 DEPTH = 1200
 

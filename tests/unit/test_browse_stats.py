@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.archivekit import new_vault, save
+from tests.browsekit import looking
 
 from holdfast.format.chunker import native_available
 from holdfast.kernel.cancel import Cancel
@@ -14,8 +16,6 @@ from holdfast.kernel.events import ignore
 from holdfast.vaults.archive import ArchiveVault
 from holdfast.vaults.archive.stats import stats
 from holdfast.vaults.stats import VaultStats
-from tests.archivekit import new_vault, save
-from tests.browsekit import looking
 
 KIB = 1024
 

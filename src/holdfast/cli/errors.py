@@ -68,7 +68,7 @@ def failure(error: BaseException) -> Failure:
     if isinstance(error, HoldfastError):
         return Failure(EXIT_OF.get(error.code, FAILED), error.code, error.message, error.hint, error.context)
     if isinstance(error, Cancelled):
-        return Failure(CANCELLED, "cancelled", str(error) or "cancelled", "What was stored is kept.")
+        return Failure(CANCELLED, "cancelled", str(error) or "cancelled", "What was finished by then is kept.")
     if isinstance(error, KeyboardInterrupt):
         return Failure(CANCELLED, "cancelled", "cancelled")
     if isinstance(error, BrokenPipeError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import signal
 import sys
 from typing import Any, NoReturn
 
@@ -93,6 +92,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     common = Common()
+    program.context_settings["terminal_width"] = _help_columns()
     code = _run(common, arguments)
     try:
         sys.stdout.flush()
@@ -102,6 +102,15 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _tell(common, error)
     sys.exit(code)
+
+
+def _help_columns() -> int:
+    """How wide help is, by click's own rule; click would import shutil only for this (4 ms)."""
+    try:
+        columns = int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns)
+    except (OSError, ValueError):
+        columns = 80
+    return max(min(columns or 80, 80) - 2, 50)
 
 
 def _run(common: Common, arguments: list[str] | None) -> int:
@@ -138,6 +147,8 @@ def _bad_usage(common: Common, error: click.ClickException) -> int:
 
 
 def _tell(common: Common, error: BaseException) -> int:
+    import signal
+
     from holdfast.cli.console import Console
     from holdfast.cli.errors import failure
 

@@ -16,9 +16,9 @@ _CHECKSUM = 4
 
 
 class Compressor:
-    """A reused compression context. Not for use by two threads at once."""
+    """A reused compression context. Not for use by two threads at once. Why level 2: decision 0005."""
 
-    def __init__(self, level: int = 3) -> None:
+    def __init__(self, level: int = 2) -> None:
         self._context = zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
 
     def compress(self, data: Buffer) -> bytes:

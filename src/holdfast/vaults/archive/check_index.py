@@ -21,6 +21,7 @@ from holdfast.vaults.archive.check_findings import Findings, listed
 MISSING = -1
 _BY_OFFSET = attrgetter("offset")
 _ENTRY_PLAIN, _ENTRY_COMPRESSED = 37, 41  # bytes of one blob in a pack's header
+_BYTES_PER_BLOB = 44  # of a compressed index file: 32 of them are the id
 
 DATA_ONLY, TREES_ONLY, MIXED = 0, 1, 2
 
@@ -51,18 +52,24 @@ class Catalogue:
             return False
         number = self.numbers[pack] = len(self.numbers)
         end = 0
+        plain = 0
         contiguous = bool(blobs)
+        sizes = []
         for blob in blobs:
+            length, raw_length = blob.length, blob.raw_length
             if blob.offset != end:
                 contiguous = False
-            end = blob.offset + blob.length
+            end = blob.offset + length
+            if raw_length is None:
+                plain += 1
+                sizes.append(length - OVERHEAD)
+            else:
+                sizes.append(raw_length)
         if not contiguous:
             self.broken.add(number)
-        sizes = [blob.length - OVERHEAD if blob.raw_length is None else blob.raw_length for blob in blobs]
-        plain = sum(1 for blob in blobs if blob.raw_length is None)
         header = _ENTRY_PLAIN * plain + _ENTRY_COMPRESSED * (len(blobs) - plain)
         self.plain_sizes.extend(sizes)
-        trees = sum(1 for blob in blobs if blob.type is BlobType.TREE)
+        trees = [blob.type for blob in blobs].count(BlobType.TREE)
         if trees in (0, len(blobs)):
             self.is_tree.extend((b"\1" if trees else b"\0") * len(blobs))
             self.contents.append(TREES_ONLY if trees else DATA_ONLY)
@@ -89,9 +96,10 @@ def load(repository: Repository, findings: Findings, step: Callable[[int, int], 
     hint, others: damage); entries of a pack that overlap, leave gaps or lie outside of it.
     """
     catalogue = Catalogue()
-    files = [identifier for identifier, _ in layout.listing(repository.storage, layout.INDEX)]
+    files = list(layout.listing(repository.storage, layout.INDEX))
+    catalogue.index.reserve(sum(info.size for _, info in files) // _BYTES_PER_BLOB)
     twice: set[bytes] = set()
-    for done, identifier in enumerate(files):
+    for done, (identifier, _) in enumerate(files):
         step(done, len(files))
         try:
             _read_file(repository, identifier, catalogue, findings, twice)
