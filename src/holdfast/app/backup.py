@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.app.context import Context, hostname, username
+from holdfast.app.context import Context, Meanwhile, hostname, username
 from holdfast.app.init import NewVault, init
 from holdfast.kernel.errors import Denied, Invalid, NotFound
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
-    from holdfast.vaults.base import BackupSummary, Vault
+    from holdfast.storage import Storage
+    from holdfast.vaults.archive import ArchiveVault
+    from holdfast.vaults.archive.backup import Ahead
+    from holdfast.vaults.base import BackupSummary
 
 NO_PATH_HINT = "Name what to save, for example: holdfast backup ~/Documents"
 
@@ -97,8 +100,16 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         exclude_texts=lines,
         program=f"holdfast {_version()}",
     )
-    with _vault(context, dry_run=request.dry_run) as (vault, made):
-        summary = vault.backup(options, emit=context.emit, cancel=context.cancel)
+    ahead: list[Ahead] = []
+
+    def list_ahead(storage: Storage, until: Callable[[], bool]) -> None:
+        from holdfast.vaults.archive.backup import Ahead
+
+        ahead.append(Ahead(options, storage, context.clock))
+        ahead[0].scan(until)
+
+    with _vault(context, list_ahead, dry_run=request.dry_run) as (vault, made):
+        summary = vault.backup(options, emit=context.emit, cancel=context.cancel, ahead=ahead[0] if ahead else None)
         return BackupResult(vault.location, summary, made)
 
 
@@ -143,7 +154,7 @@ def read_paths(files: Iterable[str]) -> tuple[bytes, ...]:
 
 
 @contextmanager
-def _vault(context: Context, *, dry_run: bool) -> Iterator[tuple[Vault, NewVault | None]]:
+def _vault(context: Context, meanwhile: Meanwhile, *, dry_run: bool) -> Iterator[tuple[ArchiveVault, NewVault | None]]:
     storage = context.storage()
     try:
         missing = context.chosen is None and not context.has_vault(storage)
@@ -154,7 +165,7 @@ def _vault(context: Context, *, dry_run: bool) -> Iterator[tuple[Vault, NewVault
             yield vault, None
         return
     made = init(context) if missing else None
-    with context.opened() as vault:
+    with context.opened(meanwhile) as vault:
         yield vault, made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from holdfast.repository import Repository
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
+
+Meanwhile = Callable[["Storage", Callable[[], bool]], None]
+"""Work beside the derivation of a key: given the vault's storage, and a function that says when to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,20 @@ class Context:
         return open_location(os.path.expanduser(self.location))
 
     @contextmanager
-    def opened(self) -> Iterator[ArchiveVault]:
+    def opened(self, meanwhile: Meanwhile | None = None) -> Iterator[ArchiveVault]:
         """The existing vault; given back at the end.
 
-        Raises ``NotFound``, ``WrongPassword``, ``Denied``, ``Corrupt``, ``Unsupported``, ``Unavailable``.
+        ``meanwhile(storage, until)`` is called while the key is derived, which takes half a second for a password: it
+        may work until ``until()`` is true. Raises ``NotFound``, ``WrongPassword``, ``Denied``, ``Corrupt``,
+        ``Unsupported``, ``Unavailable``.
         """
         from holdfast.storage import ReadOnly
 
         storage = self.storage()
         try:
             self._refuse_missing(storage)
-            yield self._vault(self._open(ReadOnly(storage) if self.no_lock else storage))
+            place = ReadOnly(storage) if self.no_lock else storage
+            yield self._vault(self._open(place) if meanwhile is None else self._open_beside(place, meanwhile))
         finally:
             storage.close()
 
@@ -137,10 +144,35 @@ class Context:
                 location=self.location,
             )
 
-    def _open(self, storage: Storage) -> Repository:
+    def _open(self, storage: Storage, secret: Secret | None = None) -> Repository:
         from holdfast.repository import Repository
 
-        return Repository.open(storage, self.secret(), clock=self.clock, random=self.random, username=username())
+        secret = secret or self.secret()
+        return Repository.open(storage, secret, clock=self.clock, random=self.random, username=username())
+
+    def _open_beside(self, storage: Storage, meanwhile: Meanwhile) -> Repository:
+        """Open in a thread, which has ended when this returns:
+        the engine forks later, and forks only without threads.
+        """
+        secret = self.secret()
+        opened: list[Repository] = []
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                opened.append(self._open(storage, secret))
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, name="key derivation")
+        thread.start()
+        try:
+            meanwhile(storage, lambda: not thread.is_alive() or self.cancel.requested)
+        finally:
+            thread.join()
+        if failed:
+            raise failed[0]
+        return opened[0]
 
     def _vault(self, repository: Repository) -> ArchiveVault:
         from holdfast.vaults.archive import ArchiveVault
