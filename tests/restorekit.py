@@ -21,6 +21,7 @@ from holdfast.kernel.ids import BlobId
 from holdfast.repository.packer import Packer
 from holdfast.repository.writer import Writer, writing
 from holdfast.vaults.archive import ArchiveVault
+from holdfast.vaults.archive.vault import describe
 from holdfast.vaults.base import RestoreOptions, RestoreSummary, SnapshotInfo
 
 Seen = dict[bytes, tuple[object, ...]]
@@ -136,5 +137,6 @@ def forge(vault: ArchiveVault, make: Callable[[Forge], Iterable[Node]], *paths: 
         smith = Forge(vault, writer)
         tree = smith.tree(*make(smith))
         smith.flush()
-        writer.commit(Snapshot(time="2026-01-01T00:00:00Z", tree=tree, paths=paths or ("/forged",), hostname="here"))
-    return vault.snapshots()[-1]
+        snapshot = Snapshot(time="2026-01-01T00:00:00Z", tree=tree, paths=paths or ("/forged",), hostname="here")
+        identifier = writer.commit(snapshot)
+    return describe(identifier, snapshot)

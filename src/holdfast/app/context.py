@@ -151,9 +151,7 @@ class Context:
         return Repository.open(storage, secret, clock=self.clock, random=self.random, username=username())
 
     def _open_beside(self, storage: Storage, meanwhile: Meanwhile) -> Repository:
-        """Open in a thread, which has ended when this returns:
-        the engine forks later, and forks only without threads.
-        """
+        """Open in a thread, which has ended when this returns: the engine forks later, and only without threads."""
         secret = self.secret()
         opened: list[Repository] = []
         failed: list[BaseException] = []
@@ -170,8 +168,9 @@ class Context:
             meanwhile(storage, lambda: not thread.is_alive() or self.cancel.requested)
         finally:
             thread.join()
-        if failed:
-            raise failed[0]
+            # Why the vault does not open says more than what that did to the scan beside it.
+            if failed:
+                raise failed[0] from None
         return opened[0]
 
     def _vault(self, repository: Repository) -> ArchiveVault:

@@ -15,7 +15,6 @@ import select
 import signal
 import struct
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -216,13 +215,15 @@ def _serve(start: Callable[[], Handler[Task, Result]], task_in: int, result_out:
             except BrokenPipeError:
                 raise
             except Exception as error:
+                import traceback  # 5 ms, wanted only here
+
                 text = "".join(traceback.format_exception(error))
                 reply = (_ERROR, Internal(f"A worker failed: {type(error).__name__}: {error}", traceback=text))
             _write(result_out, pickle.dumps(reply, 5))
     except BrokenPipeError:
         status = 1  # the parent is gone; there is nobody to tell
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         status = 1
     finally:
         os._exit(status)  # no exit handlers: they belong to the parent

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 from holdfast.files.entry import Entry
 
@@ -14,6 +16,8 @@ END = bytes(2 * BLOCK)
 _FILE, _HARD_LINK = b"0", b"1"
 _TYPES = {"symlink": b"2", "chardev": b"3", "dev": b"4", "dir": b"5", "fifo": b"6", "file": _FILE, "stream": _FILE}
 _NAME, _PREFIX, _OWNER = 100, 155, 32
+# name, mode, uid, gid, size, mtime, checksum, type, link name, magic and version, user, group, device numbers, prefix
+_FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _BILLION = 1_000_000_000
 _PLAIN = re.compile(rb"[\x20-\x7e]*")
 
@@ -106,9 +110,13 @@ def _decimal(ns: int) -> bytes:
 
 
 def _extended(records: Iterable[tuple[bytes, bytes]]) -> bytes:
-    body = b"".join(_record(key, value) for key, value in records)
-    block = _block(name=b"././@PaxHeader", mode=0o644, size=len(body), kind=b"x")
-    return block + body + padding(len(body))
+    body = b"".join([_record(key, value) for key, value in records])
+    return _extended_block(len(body)) + body + padding(len(body))
+
+
+@lru_cache(maxsize=1024)  # nearly all items need one, for their nanoseconds, of one of a few sizes
+def _extended_block(size: int) -> bytes:
+    return _block(name=b"././@PaxHeader", mode=0o644, size=size, kind=b"x")
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -135,23 +143,17 @@ def _block(
     group: bytes = b"",
     device: int = 0,
 ) -> bytes:
-    fields = (
-        *(_text(name, _NAME), _number(mode, 8), _number(uid, 8), _number(gid, 8), _number(size, 12)),
-        *(_number(mtime, 12), b" " * 8, kind, _text(target, _NAME), b"ustar\x0000"),
-        *(_text(user, _OWNER), _text(group, _OWNER), _number(_major(device), 8), _number(_minor(device), 8)),
-        *(_text(prefix, _PREFIX), bytes(12)),
+    block = _FIELDS.pack(
+        *(name, _octal(mode, 8), _octal(uid, 8), _octal(gid, 8), _octal(size, 12), _octal(mtime, 12)),
+        *(b" " * 8, kind, target, b"ustar\x0000", user, group),
+        *(_octal(_major(device), 8), _octal(_minor(device), 8), prefix),
     )
-    block = b"".join(fields)
     return b"%s%06o\0 %s" % (block[:148], sum(block), block[156:])
 
 
-def _text(value: bytes, width: int) -> bytes:
-    return value.ljust(width, b"\0")
-
-
-def _number(value: int, width: int) -> bytes:
-    """Octal digits and a NUL; what does not fit is 0 here and in a record of its own."""
-    return b"%0*o\0" % (width - 1, value if value < 8 ** (width - 1) else 0)
+def _octal(value: int, width: int) -> bytes:
+    """Octal digits (the packing adds a NUL); what does not fit is 0 here and in a record of its own."""
+    return b"%0*o" % (width - 1, value if value < 1 << 3 * (width - 1) else 0)
 
 
 def _major(device: int) -> int:

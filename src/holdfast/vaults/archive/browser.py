@@ -11,7 +11,7 @@ from holdfast.files.entry import Entry
 from holdfast.files.safepath import check_name
 from holdfast.format.node import Node
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound
-from holdfast.kernel.ids import BlobId
+from holdfast.kernel.ids import BlobId, short
 from holdfast.repository import Repository
 from holdfast.vaults.archive.read import entry_of, find_node, parts_of, read_tree
 from holdfast.vaults.base import SnapshotInfo
@@ -128,11 +128,13 @@ class ArchiveBrowser:
                 raise _damaged(file, error.message, identifier) from error
 
     def _lengths(self, file: Item) -> list[int]:
-        places = [(identifier, self._repository.index.place(identifier)) for identifier in _node(file).content or ()]
-        missing = [identifier for identifier, place in places if place is None]
-        if missing:
-            raise _damaged(file, f"the blob {missing[0].hex()[:8]} is in no index.", missing[0])
-        return [place.size for _, place in places if place is not None]
+        lengths = []
+        for identifier in _node(file).content or ():
+            place = self._repository.index.place(identifier)
+            if place is None:
+                raise _damaged(file, f"the blob {short(identifier)} is in no index.", identifier)
+            lengths.append(place.size)
+        return lengths
 
     def _possible(self, above: bytes, name: bytes) -> bool:
         try:

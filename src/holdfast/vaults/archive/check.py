@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Corrupt
+from holdfast.kernel.errors import Cancelled, Corrupt
 from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import SnapshotId, short
 from holdfast.kernel.pool import Pool, default_size
@@ -122,12 +122,16 @@ class _Check:
             self._renew_lock()
             for task in tasks:
                 pool.submit(task)
-            for report in pool.results():
-                cancel.check()
-                if report is not None:
-                    progress.take(report)
-                    self._take(report, catalogue, forest)
-                self._emit(progress.tick(self._findings.errors))
+            try:
+                for report in pool.results():
+                    cancel.check()
+                    if report is not None:
+                        progress.take(report)
+                        self._take(report, catalogue, forest)
+                    self._emit(progress.tick(self._findings.errors))
+            except Cancelled:
+                cancel.check()  # raised by a worker it lacks the reason, which only this process knows
+                raise
 
     def _workers(self, size: int) -> int:
         if not self._repository.storage.traits.fork_safe:
