@@ -36,6 +36,7 @@ class Listing(NamedTuple):
     items: list[Item]
     key: bytes
     excluded: int
+    reasons: tuple[tuple[bytes, str], ...] = ()
 
 
 def open_directory(path: bytes) -> int:
@@ -100,6 +101,7 @@ class Lister:
     rules: Rules
     salt: bytes
     skip: frozenset[tuple[int, int]]
+    explain: bool = False
 
     def list(self, fd: int, scope: Scope, name: bytes, device: int) -> tuple[Scope, Listing]:
         """The scope inside of an open directory, and what is to be saved of it.
@@ -118,13 +120,45 @@ class Lister:
         elif text is not None:
             scope = scope.with_ignore_file(text)
         kept = scope.keeps_only(set(names), fd)
-        left_out = 0
+        every, left_out = names, 0
         if kept is not None:
             left_out, names = len(names) - 1, [kept]
         listing = list_directory(names, fd, scope, self.rules.larger_than, self.salt)
         if self.skip or device >= 0:
             listing = self._without_foreign(listing, device)
-        return scope, listing._replace(excluded=listing.excluded + left_out)
+        if left_out:
+            listing = listing._replace(excluded=listing.excluded + left_out)
+        if self.explain and listing.excluded:
+            listing = listing._replace(reasons=self._reasons(every, listing, fd, scope, kept))
+        return scope, listing
+
+    def _reasons(
+        self, names: list[bytes], listing: Listing, fd: int, scope: Scope, kept: bytes | None
+    ) -> tuple[tuple[bytes, str], ...]:
+        saved = {item.name for item in listing.items}
+        reasons: list[tuple[bytes, str]] = []
+        for name in sorted(names):
+            if name in saved:
+                continue
+            try:
+                st = os.lstat(name, dir_fd=fd)
+            except OSError:
+                continue
+            is_dir = stat.S_ISDIR(st.st_mode)
+            if stat.S_ISSOCK(st.st_mode):
+                continue
+            if kept is not None:
+                why = f"made by a program, as {os.fsdecode(kept)} says"
+            elif (st.st_dev, st.st_ino) in self.skip:
+                why = "the vault itself"
+            elif scope.excludes(name, is_dir):
+                why = scope.why(name, is_dir)
+            elif self.rules.larger_than is not None and stat.S_ISREG(st.st_mode) and st.st_size > self.rules.larger_than:
+                why = f"larger than {self.rules.larger_than} bytes"
+            else:
+                why = "on another file system"
+            reasons.append((name, why))
+        return tuple(reasons)
 
     def _without_foreign(self, listing: Listing, device: int) -> Listing:
         items = [

@@ -24,7 +24,7 @@ class Ahead:
 
     def __init__(self, options: BackupOptions, storage: Storage, clock: Clock) -> None:
         self._options = options
-        self.lister = Lister(options.rules, salt(clock), _own_folder(storage))
+        self.lister = Lister(options.rules, salt(clock), _own_folder(storage), options.verbose)
         self.listings: dict[bytes, tuple[Scope, Listing]] = {}
 
     def scan(self, until: Callable[[], bool]) -> None:

@@ -142,6 +142,8 @@ class Saver:
             ahead = self._job.ahead.pop(visit.path, None)
             scope, listing = ahead or self._job.lister.list(fd, visit.scope, visit.name, visit.device)
             self._report.counts.excluded += listing.excluded
+            for name, why in listing.reasons:
+                self._tell("excluded", visit.path + b"/" + name, why)
             frame = Frame(next(self._tickets), visit.parent, visit.order, listing.key)
             known = self._job.memo.find(listing.key)
             frame.known = known if known is not None and self.store.has(known[1]) else None
