@@ -57,9 +57,10 @@ class Restic:
         assert summary["message_type"] == "summary"
         return summary
 
-    def trees(self, snapshot: str) -> list[str]:
-        """Folders of a snapshot, for saying where trees differ."""
-        return self.run("ls", "-l", snapshot).splitlines()
+    def copy(self, place: Path) -> Restic:
+        """The same repository, as of now, at another place."""
+        shutil.copytree(self.place, place)
+        return Restic(self._program, place)
 
 
 def ours(place: Path, *, make: bool = False, no_lock: bool = False) -> ArchiveVault:

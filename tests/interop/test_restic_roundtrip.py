@@ -59,12 +59,18 @@ def made_by_us(tmp_path_factory: pytest.TempPathFactory, source: Path, need: Nee
 
 
 @pytest.fixture(scope="module")
-def made_by_restic(tmp_path_factory: pytest.TempPathFactory, source: Path, need: Need) -> Restic:
-    """A repository that restic made, with one snapshot of ``src``."""
+def untouched(tmp_path_factory: pytest.TempPathFactory, source: Path, need: Need) -> Restic:
+    """A repository that restic made, with one snapshot of ``src``; for copying."""
     restic = Restic(need("restic"), tmp_path_factory.mktemp("theirs") / "vault")
     restic.run("init", "--repository-version", "2")
     restic.back_up(source, "src")
     return restic
+
+
+@pytest.fixture(scope="module")
+def made_by_restic(tmp_path_factory: pytest.TempPathFactory, untouched: Restic) -> Restic:
+    """The same, to go on with."""
+    return untouched.copy(tmp_path_factory.mktemp("continued") / "vault")
 
 
 @pytest.fixture
@@ -177,11 +183,9 @@ def _read_everything(vault: ArchiveVault, source: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("no_lock", [False, True])
 def test_looking_at_a_restic_repository_writes_only_a_lock_or_nothing(
-    tmp_path_factory: pytest.TempPathFactory, source: Path, out: Path, need: Need, no_lock: bool
+    tmp_path_factory: pytest.TempPathFactory, untouched: Restic, source: Path, out: Path, no_lock: bool
 ) -> None:
-    restic = Restic(need("restic"), tmp_path_factory.mktemp("adopted") / "vault")
-    restic.run("init", "--repository-version", "2")
-    restic.back_up(source, "src")
+    restic = untouched.copy(tmp_path_factory.mktemp("adopted") / "vault")
     before = files_of(restic.place)
     _read_everything(ours(restic.place, no_lock=no_lock), source, out)
     after = files_of(restic.place)

@@ -34,7 +34,7 @@ def test_shared_locks_get_along_and_an_exclusive_one_stands_alone(tmp_path: Path
 
 def test_a_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
     repository = new_vault(tmp_path / "vault").repository
-    with pytest.raises(ValueError), repository.locks.hold(exclusive=False):  # noqa: PT011
+    with pytest.raises(ValueError), repository.locks.hold(exclusive=False):
         raise ValueError
     assert held(tmp_path / "vault") == []
 
@@ -59,7 +59,9 @@ def test_only_dead_processes_of_this_host_lose_their_locks(tmp_path: Path, monke
     assert held(place) == [identifier.hex()]
 
 
-def test_renewal_writes_a_new_lock_before_it_deletes_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renewal_writes_a_new_lock_before_it_deletes_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "RENEW_SECONDS", 0.01)
     place = tmp_path / "vault"
     repository = new_vault(place).repository

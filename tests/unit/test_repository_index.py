@@ -33,8 +33,10 @@ def test_agrees_with_a_dictionary(packs: list[list[tuple[BlobId, bool, bool]]], 
             expected.setdefault(blob.id, []).append((pack, blob))
     assert len(index) == sum(map(len, packs))
     for identifier in [*expected, *others]:
-        found = [(place.pack, place.type, place.offset, place.length, place.raw_length) for place in index.places(identifier)]
-        wanted = [(pack, blob.type, blob.offset, blob.length, blob.raw_length) for pack, blob in expected.get(identifier, [])]
+        found = [tuple(place) for place in index.places(identifier)]
+        wanted = [
+            (pack, blob.type, blob.offset, blob.length, blob.raw_length) for pack, blob in expected.get(identifier, [])
+        ]
         assert found == wanted
         assert index.has(identifier) == bool(wanted)
         assert (index.number(identifier) == -1) == (not wanted)
@@ -44,7 +46,7 @@ def test_grows_far_beyond_its_first_size() -> None:
     index = Index()
     draw = random.Random(1)
     known = []
-    for number in range(40):
+    for _ in range(40):
         blobs = [Blob(BlobId(draw.randbytes(32)), BlobType.DATA, at, 64, None) for at in range(500)]
         index.add(PackId(draw.randbytes(32)), blobs)
         known += [blob.id for blob in blobs]

@@ -135,7 +135,7 @@ class Lister:
     def _reasons(
         self, names: list[bytes], listing: Listing, fd: int, scope: Scope, kept: bytes | None
     ) -> tuple[tuple[bytes, str], ...]:
-        saved = {item.name for item in listing.items}
+        saved, limit = {item.name for item in listing.items}, self.rules.larger_than
         reasons: list[tuple[bytes, str]] = []
         for name in sorted(names):
             if name in saved:
@@ -153,8 +153,8 @@ class Lister:
                 why = "the vault itself"
             elif scope.excludes(name, is_dir):
                 why = scope.why(name, is_dir)
-            elif self.rules.larger_than is not None and stat.S_ISREG(st.st_mode) and st.st_size > self.rules.larger_than:
-                why = f"larger than {self.rules.larger_than} bytes"
+            elif limit is not None and stat.S_ISREG(st.st_mode) and st.st_size > limit:
+                why = f"larger than {limit} bytes"
             else:
                 why = "on another file system"
             reasons.append((name, why))
