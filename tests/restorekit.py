@@ -50,7 +50,8 @@ def look(root: Path | bytes) -> Seen:
     inodes: dict[tuple[int, int], bytes] = {}
     start = os.open(root, os.O_RDONLY)
     try:
-        for folder, _, names, fd in os.fwalk(b".", dir_fd=start, follow_symlinks=False):
+        for folder, folders, names, fd in os.fwalk(b".", dir_fd=start, follow_symlinks=False):
+            folders.sort()  # so that the first name of a file is the same one everywhere
             seen[folder] = (*_attributes(os.fstat(fd)), read_xattrs(fd))
             links = [name for name in os.listdir(fd) if os.fsencode(name) not in names]
             for name in sorted((*names, *map(os.fsencode, links))):
@@ -117,7 +118,9 @@ class Forge:
 
     def link(self, name: bytes, to: bytes) -> Node:
         """A symbolic link."""
-        return Node(name, "symlink", mode=go_mode(stat.S_IFLNK | 0o777), linktarget=to, uid=os.getuid(), gid=os.getgid())
+        return Node(
+            name, "symlink", mode=go_mode(stat.S_IFLNK | 0o777), linktarget=to, uid=os.getuid(), gid=os.getgid()
+        )
 
     def flush(self) -> None:
         """Make what was put durable."""

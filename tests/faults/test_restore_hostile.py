@@ -84,11 +84,18 @@ def test_a_folder_and_then_a_link_of_the_same_name(tmp_path: Path, outside: Path
 
 def test_names_that_come_twice_in_any_order(tmp_path: Path) -> None:
     def make(smith: Forge) -> list[Node]:
-        return [smith.file(name, content) for name, content in ((b"b", b"1"), (b"c", b"2"), (b"a", b"3"), (b"b", b"4"), (b"a", b"5"))]
+        return [
+            smith.file(name, content)
+            for name, content in ((b"b", b"1"), (b"c", b"2"), (b"a", b"3"), (b"b", b"4"), (b"a", b"5"))
+        ]
 
     _, done = restored(tmp_path, make)
     assert sorted(problem.path for problem in done.problems) == [b"/a", b"/b"]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "target").iterdir()} == {"a": b"3", "b": b"1", "c": b"2"}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "target").iterdir()} == {
+        "a": b"3",
+        "b": b"1",
+        "c": b"2",
+    }
 
 
 def test_links_in_the_target_lead_nowhere(tmp_path: Path, outside: Path) -> None:

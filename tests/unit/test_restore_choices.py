@@ -72,7 +72,9 @@ def test_a_folder_goes_right_into_the_target(tmp_path: Path, source: Path, vault
     assert (done.files_restored, done.dirs, done.bytes_restored) == (2, 2, 24)
 
 
-def test_a_file_or_a_link_goes_into_the_target_under_its_name(tmp_path: Path, source: Path, vault: ArchiveVault) -> None:
+def test_a_file_or_a_link_goes_into_the_target_under_its_name(
+    tmp_path: Path, source: Path, vault: ArchiveVault
+) -> None:
     bring_back(vault, tmp_path / "back", source / "docs/c.txt")
     bring_back(vault, tmp_path / "back", source / "link")
     assert sorted(os.listdir(tmp_path / "back")) == ["c.txt", "link"]
@@ -200,7 +202,9 @@ def test_a_link_in_place_of_a_folder_is_replaced_and_not_followed(
     (target / "docs" / "old" / "d.txt").unlink()
 
 
-def test_a_full_folder_in_the_way_is_a_problem_unless_deleting(tmp_path: Path, source: Path, vault: ArchiveVault) -> None:
+def test_a_full_folder_in_the_way_is_a_problem_unless_deleting(
+    tmp_path: Path, source: Path, vault: ArchiveVault
+) -> None:
     target = tmp_path / "target"
     (target / "a.txt").mkdir(parents=True)
     (target / "a.txt/precious").write_bytes(b"!")
@@ -318,7 +322,10 @@ def test_include_makes_only_the_folders_that_are_needed(tmp_path: Path, source: 
 
 def test_patterns_may_begin_with_the_path_in_the_snapshot(tmp_path: Path, source: Path, vault: ArchiveVault) -> None:
     bring_back(vault, tmp_path / "back", include=rules(f"{source}/docs/"))
-    assert contents(tmp_path / "back" / str(source)[1:]) == {"docs/c.txt": b"docs/c.txt", "docs/old/d.txt": b"docs/old/d.txt"}
+    assert contents(tmp_path / "back" / str(source)[1:]) == {
+        "docs/c.txt": b"docs/c.txt",
+        "docs/old/d.txt": b"docs/old/d.txt",
+    }
 
 
 # -- looking first -------------------------------------------------------------------------------------------------

@@ -33,7 +33,9 @@ links = st.tuples(st.just("link"), st.binary(min_size=1, max_size=40).filter(lam
 hard = st.tuples(st.just("hard"))
 trees: Any = st.recursive(
     st.one_of(files, links, hard),
-    lambda inner: st.tuples(st.just("dir"), st.dictionaries(names, inner, max_size=6), st.sampled_from((0o755, 0o500, 0o777))),
+    lambda inner: st.tuples(
+        st.just("dir"), st.dictionaries(names, inner, max_size=6), st.sampled_from((0o755, 0o500, 0o777))
+    ),
     max_leaves=25,
 )
 times = st.integers(0, 4_000_000_000_000_000_000)
@@ -64,7 +66,9 @@ def build(where: bytes, tree: dict[bytes, Any], draw: random.Random) -> None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tree=st.dictionaries(names, trees, min_size=1, max_size=8), seed=st.integers(0, 1000))
-def test_any_tree_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, tree: dict[bytes, Any], seed: int) -> None:
+def test_any_tree_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, tree: dict[bytes, Any], seed: int
+) -> None:
     place = tmp_path_factory.mktemp("any")
     source = place / "source"
     source.mkdir()
@@ -124,7 +128,10 @@ def test_every_kind_of_entry_comes_back(
     assert done.outcome is Outcome.OK, done.problems
     assert look(tmp_path / "back") == look(zoo)
     assert done.files_restored == 21 and done.links == 5 and done.others == 1
-    assert done.bytes_restored == sum(os.path.getsize(path) for path in zoo.rglob("*") if path.is_file()) - 9_000_000 - 4096
+    assert (
+        done.bytes_restored
+        == sum(os.path.getsize(path) for path in zoo.rglob("*") if path.is_file()) - 9_000_000 - 4096
+    )
 
 
 def test_attributes_come_back(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ class Packer:
         if self._size >= self._target or len(self._blobs) >= MAX_BLOBS:
             self._close_pack()
 
-    def _append(self, units: Sequence[bytes]) -> int:
+    def _append(self, units: Sequence[bytes | bytearray]) -> int:
         """Write to the spool file; returns the offset of the first byte."""
         if self._fd < 0:
             self._fd, self._path = _spool(self._storage.staging(), self._spool_tag)
@@ -220,7 +220,7 @@ def _spool(folder: str | None, tag: str) -> tuple[int, str]:
         raise translate(error, folder or tempfile.gettempdir()) from error
 
 
-def _write_all(fd: int, data: bytes, path: str) -> None:
+def _write_all(fd: int, data: bytes | bytearray, path: str) -> None:
     view = memoryview(data)
     try:
         while view:

@@ -103,7 +103,7 @@ class Lister:
     skip: frozenset[tuple[int, int]]
     explain: bool = False
 
-    def list(self, fd: int, scope: Scope, name: bytes, device: int) -> tuple[Scope, Listing]:
+    def look(self, fd: int, scope: Scope, name: bytes, device: int) -> tuple[Scope, Listing]:
         """The scope inside of an open directory, and what is to be saved of it.
 
         ``scope`` is that of the directory around it, and ``name`` its name there; an empty name means that ``scope``

@@ -55,7 +55,7 @@ def header(path: bytes, entry: Entry, *, size: int = 0, link: bytes | None = Non
     seconds, fraction = divmod(entry.st_mtime_ns, _BILLION)
     if fraction or not 0 <= seconds < 8**11:
         records.append((b"mtime", _decimal(entry.st_mtime_ns)))
-    user, group = entry.user.encode("utf-8", "surrogateescape"), entry.group.encode("utf-8", "surrogateescape")
+    user, group = entry.user.encode("utf-8", "replace"), entry.group.encode("utf-8", "replace")
     for key, text in ((b"uname", user), (b"gname", group)):
         if len(text) >= _OWNER or not _PLAIN.fullmatch(text):
             _add_text(records, key, text, fits=len(text) < _OWNER)

@@ -72,7 +72,10 @@ class ArchiveBrowser:
         return SavedItem(b"/" + b"/".join(parts_of(path)), node)
 
     def children(self, folder: Item) -> Sequence[SavedItem]:
-        """What is in ``folder``, in byte order of names, without names that no file can have."""
+        """What is in ``folder``, in byte order of names, without names that no file can have and further ones of a
+        name..
+
+        """
         tree = _node(folder).subtree
         if tree is None:
             return ()
@@ -84,8 +87,11 @@ class ArchiveBrowser:
             self._on_damage(folder.path, error)
             return ()
         above = folder.path if folder.path != b"/" else b""
-        items = [SavedItem(above + b"/" + node.name, node) for node in nodes if self._possible(above, node.name)]
-        items.sort(key=lambda item: item.node.name)  # nothing to do for a sound tree
+        items: list[SavedItem] = []
+        for node in sorted(nodes, key=lambda node: node.name):  # nothing to do for a sound tree
+            twice = bool(items) and items[-1].node.name == node.name
+            if self._possible(above + b"/" + node.name, node.name, twice=twice):
+                items.append(SavedItem(above + b"/" + node.name, node))
         return items
 
     def content(self, file: Item) -> Iterator[bytes]:
@@ -136,13 +142,16 @@ class ArchiveBrowser:
             lengths.append(place.size)
         return lengths
 
-    def _possible(self, above: bytes, name: bytes) -> bool:
+    def _possible(self, path: bytes, name: bytes, *, twice: bool) -> bool:
+        """Whether a file system could hold this; whoever follows such a listing must not be led astray."""
         try:
             check_name(name)
+            if twice:
+                raise Corrupt(f"{os.fsdecode(path)} is twice in its folder.", hint=_CHECK, path=os.fsdecode(path))
         except Corrupt as error:
             if self._on_damage is None:
                 raise
-            self._on_damage(above + b"/" + name, error)
+            self._on_damage(path, error)
             return False
         return True
 

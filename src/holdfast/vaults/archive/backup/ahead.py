@@ -42,7 +42,7 @@ class Ahead:
             except OSError:
                 continue
             try:
-                inner, listing = self.lister.list(fd, scope, name, device)
+                inner, listing = self.lister.look(fd, scope, name, device)
             except OSError:
                 continue
             finally:

@@ -17,7 +17,7 @@ APART = 8 << 20  # from this size on, a file is a task of its own ...
 APART_LATE = 256 << 10  # ... or from this size on, once its directory has given one task enough to read
 BIG_FILE = 96 << 20  # from this size on, several processes share a file
 RANGE_BYTES = 24 << 20
-_BUFFER = MAX_SIZE + (4 << 20)
+_BUFFER = MAX_SIZE + (1 << 20)
 
 
 class ContentReader:

@@ -140,7 +140,7 @@ class Saver:
             return 0
         try:
             ahead = self._job.ahead.pop(visit.path, None)
-            scope, listing = ahead or self._job.lister.list(fd, visit.scope, visit.name, visit.device)
+            scope, listing = ahead or self._job.lister.look(fd, visit.scope, visit.name, visit.device)
             self._report.counts.excluded += listing.excluded
             for name, why in listing.reasons:
                 self._tell("excluded", visit.path + b"/" + name, why)
