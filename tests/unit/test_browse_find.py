@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.archivekit import new_vault, save
 from tests.browsekit import HOSTILE_NAMES, looking, make_hostile
 
+from holdfast.format.node import Node
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Invalid
 from holdfast.vaults.archive.browser import ArchiveBrowser, SavedItem
@@ -170,3 +174,13 @@ def test_a_search_can_be_cancelled(tmp_path: Path, tree: Path) -> None:
     cancel.cancel()
     with looking(vault) as (snapshots, browser), pytest.raises(Cancelled):
         list(find(browser, snapshots, Criteria(), cancel=cancel))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab*?", min_size=1, max_size=12), st.text("ab\n", min_size=1, max_size=16))
+def test_stars_mean_what_shells_mean_by_them(pattern: str, name: str) -> None:
+    item = SavedItem(b"/" + name.encode(), Node(name.encode(), "file"))
+    expected = fnmatch.fnmatchcase(name, pattern)
+    assert Criteria((pattern.encode(),)).compile()(item) == expected
+    assert Criteria((b"/" + pattern.encode(),)).compile()(item) == expected
+    assert Criteria((b"**/" + pattern.encode(),)).compile()(item) == expected

@@ -114,26 +114,26 @@ def test_boundaries_are_those_that_restic_stored(name: str) -> None:
 def test_native_cuts_follow_the_definition(
     data: bytes, low_bits: int, minimum: int, spread: int, mask_bits: int
 ) -> None:
-    from holdfast.format import _rabin
+    from holdfast.format import _native
 
     polynomial = 1 << 53 | low_bits
     mask = (1 << mask_bits) - 1
-    found = _rabin.cuts(_rabin.tables(polynomial), data, 0, True, minimum, minimum + spread, mask)
+    found = _native.cuts(_native.tables(polynomial), data, 0, True, minimum, minimum + spread, mask)
     assert found == oracle(data, polynomial, minimum, minimum + spread, mask)
 
 
 @needs_native
 def test_hits_far_apart_are_found_in_every_lane() -> None:
     """Windows of zeros, planted at many distances from a chunk's start, are the only hits under a mask of 53 bits."""
-    from holdfast.format import _rabin
+    from holdfast.format import _native
 
-    tables = _rabin.tables(POLYNOMIAL)
+    tables = _native.tables(POLYNOMIAL)
     base = bytearray(noise(100_000).replace(b"\0", b"\1"))
     for hit in [65, 66, 511, 2624, 2625, 8255, 8256, 8257, 16_449, 40_000, 41_024, 41_025, 82_000, 90_001, 99_999]:
         data = base.copy()
         data[hit - 64 : hit] = bytes(64)
         for begin in (0, 1, 3):
-            found = _rabin.cuts(tables, memoryview(data)[begin:], 0, True, 64, 10**6, (1 << 53) - 1)
+            found = _native.cuts(tables, memoryview(data)[begin:], 0, True, 64, 10**6, (1 << 53) - 1)
             assert found == [hit - begin, len(data) - hit] if hit - begin >= 64 else [len(data) - begin]
 
 
@@ -214,9 +214,9 @@ def test_a_polynomial_that_restic_would_not_make_is_refused(polynomial: int) -> 
 
 @needs_native
 def test_the_extension_refuses_nonsense_and_keeps_no_references() -> None:
-    from holdfast.format import _rabin
+    from holdfast.format import _native
 
-    tables = _rabin.tables(POLYNOMIAL)
+    tables = _native.tables(POLYNOMIAL)
     for arguments in [
         (b"short", b"", 0, True, 64, 64, 1),
         (tables, b"", -1, True, 64, 64, 1),
@@ -224,12 +224,12 @@ def test_the_extension_refuses_nonsense_and_keeps_no_references() -> None:
         (tables, b"", 0, True, 64, 63, 1),
     ]:
         with pytest.raises(ValueError):
-            _rabin.cuts(*arguments)
+            _native.cuts(*arguments)
     with pytest.raises(ValueError):
-        _rabin.tables(2**52)
+        _native.tables(2**52)
     data = noise(1_000_000)
     held = sys.getrefcount(data)
     for _ in range(3):
-        _rabin.cuts(tables, data, 0, True, 64, 4096, 0xFFF)
-        _rabin.cuts(tables, data, 10**9, True, 64, 10**12, 0xFFF)
+        _native.cuts(tables, data, 0, True, 64, 4096, 0xFFF)
+        _native.cuts(tables, data, 10**9, True, 64, 10**12, 0xFFF)
     assert sys.getrefcount(data) == held

@@ -22,9 +22,9 @@ from typing import Final
 from holdfast.kernel.errors import Invalid, Unsupported
 
 try:
-    from holdfast.format import _rabin
+    from holdfast.format import _native
 except ImportError:
-    _rabin = None  # type: ignore[assignment]
+    _native = None  # type: ignore[assignment]
 
 Buffer = bytes | bytearray | memoryview
 """What can be cut; a memoryview must be contiguous. Wrap anything else (an ``mmap``) in a ``memoryview``."""
@@ -49,7 +49,7 @@ _LINE: Final = re.compile(rb"\n([^\n]{32,256})")
 
 def native_available() -> bool:
     """Whether the C extension was built, so that boundaries are restic's."""
-    return _rabin is not None
+    return _native is not None
 
 
 class Chunker:
@@ -71,14 +71,14 @@ class Chunker:
                 hint="The configuration of the repository is damaged, or was made by a tool that restic cannot read.",
                 polynomial=f"{polynomial:x}",
             )
-        if native and _rabin is None:
+        if native and _native is None:
             raise Unsupported(
                 "The native chunker was not built",
                 hint="Install a C compiler, then: pip install --force-reinstall --no-binary holdfast holdfast",
             )
         self.polynomial = polynomial
         self.native = native_available() if native is None else native
-        self._tables: bytes = _rabin.tables(polynomial) if self.native and _rabin is not None else b""
+        self._tables: bytes = _native.tables(polynomial) if self.native and _native is not None else b""
 
     def cuts(self, data: Buffer, *, final: bool, scanned: int = 0) -> list[int]:
         """The lengths, in bytes, of the chunks at the front of ``data``.
@@ -94,8 +94,8 @@ class Chunker:
         size = len(data) if not isinstance(data, memoryview) else data.nbytes
         if size <= MIN_SIZE and (final or size < MIN_SIZE):
             return [size] if final and size else []
-        if self.native and _rabin is not None:
-            return _rabin.cuts(self._tables, data, scanned, final, MIN_SIZE, MAX_SIZE, _MASK)
+        if self.native and _native is not None:
+            return _native.cuts(self._tables, data, scanned, final, MIN_SIZE, MAX_SIZE, _MASK)
         return _fallback_cuts(memoryview(data).cast("B"), final)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import orjson
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -14,6 +16,14 @@ from holdfast.format.gostring import json_string
 from holdfast.format.jsonfields import load_object, take_base64, take_int, take_text, wrong
 from holdfast.kernel.errors import Corrupt, Invalid, Unsupported
 
+try:
+    from holdfast.format import _native
+except ImportError:
+    _native = None  # type: ignore[assignment]
+
+LaneMap = Callable[[Callable[[bytes], bytes], Iterable[bytes]], Iterable[bytes]]
+"""``map`` of one iterable, results in order; it may work on several items at a time."""
+
 SALT_SIZE = 64
 _WHAT = "a key file"
 _MEMORY_LIMIT = 4 << 30
@@ -21,6 +31,10 @@ _MEMORY_LIMIT = 4 << 30
 _WORK_LIMIT = 1 << 30
 # hashlib refuses a maxmem that does not fit a C int.
 _HASHLIB_MEMORY = (1 << 31) - 1
+# Lanes are computed two at a time, and by several threads, only while they are small (restic's limit: 60 MiB).
+_LANE_MEMORY = 64 << 20
+# Below (about 12 ms) OpenSSL is soon enough done.
+_WORTH_LANES = 1 << 16
 # The white space that Go's strings.TrimSpace removes.
 _WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
@@ -105,11 +119,27 @@ def _check_cost(params: KdfParams) -> None:
             f"a key file asks for an absurd amount of memory or work (scrypt N={n} r={r} p={p})",
             hint="The key file may be forged or damaged; open the vault with another key.",
         )
+    if n.bit_length() > 16 * r:  # RFC 7914, section 2: N < 2^(128 * r / 8)
+        raise wrong(_WHAT, f"impossible scrypt parameters N={n} r={r} p={p}")
 
 
-def derive(params: KdfParams, salt: bytes, password: bytes) -> bytes:
-    """64 bytes (AES key, MAC key k, MAC key r) from a password by scrypt."""
+def derive(params: KdfParams, salt: bytes, password: bytes, lanes: LaneMap = map) -> bytes:
+    """64 bytes (AES key, MAC key k, MAC key r) from a password by scrypt.
+
+    An expensive derivation runs in the C extension, where it exists and has shown in this process that it agrees with
+    OpenSSL; ``lanes`` then maps over independent pieces that release the interpreter lock (decision 0011). Raises
+    ``Corrupt`` for impossible and ``Unsupported`` for absurd parameters.
+    """
     _check_cost(params)
+    if params.n * params.r * params.p > _WORTH_LANES and _native is not None and _native_agrees():
+        try:
+            return _derive_natively(params, salt, password, lanes)
+        except MemoryError:
+            pass  # OpenSSL needs the memory of one lane only
+    return _derive_plainly(params, salt, password)
+
+
+def _derive_plainly(params: KdfParams, salt: bytes, password: bytes) -> bytes:
     n, r, p = params.n, params.r, params.p
     memory = 128 * r * (n + p + 2) + (1 << 20)
     if memory > _HASHLIB_MEMORY:
@@ -117,12 +147,31 @@ def derive(params: KdfParams, salt: bytes, password: bytes) -> bytes:
     return hashlib.scrypt(password, salt=salt, n=n, r=r, p=p, maxmem=memory, dklen=64)
 
 
-def unlock(keyfile: KeyFile, password: bytes) -> MasterKey | None:
-    """The master key, or None if this is not the password of this key file.
+def _derive_natively(params: KdfParams, salt: bytes, password: bytes, lanes: LaneMap) -> bytes:
+    """RFC 7914, section 6."""
+    n, r, p = params.n, params.r, params.p
+    small = 128 * n * r <= _LANE_MEMORY
+    size = 128 * r * (2 if small else 1)
+    blocks = hashlib.pbkdf2_hmac("sha256", password, salt, 1, 128 * r * p)
+    pieces = [blocks[at : at + size] for at in range(0, len(blocks), size)]
+    mixed = (lanes if small else map)(lambda piece: _native.romix(piece, n, r), pieces)
+    return hashlib.pbkdf2_hmac("sha256", password, b"".join(mixed), 1, 64)
+
+
+@cache
+def _native_agrees() -> bool:
+    """Whether the extension derives what OpenSSL does, for a pair of lanes and for one alone; asked once a process."""
+    params = KdfParams(16, 2, 3)
+    salt, password = bytes(range(SALT_SIZE)), b"known answer"
+    return _derive_natively(params, salt, password, map) == _derive_plainly(params, salt, password)
+
+
+def unlock(keyfile: KeyFile, password: bytes, lanes: LaneMap = map) -> MasterKey | None:
+    """The master key, or None if this is not the password of this key file. For ``lanes`` see `derive`.
 
     Raises ``Corrupt`` if the password fits but what it protects is no key.
     """
-    wrapping = MasterKey.from_random(derive(keyfile.params, keyfile.salt, password))
+    wrapping = MasterKey.from_random(derive(keyfile.params, keyfile.salt, password, lanes))
     try:
         plain = unseal(wrapping, keyfile.data)
     except Corrupt:
@@ -147,7 +196,8 @@ def wrap(
 ) -> KeyFile:
     """A key file that opens ``master`` with ``password``; ``salt`` is 64 and ``nonce`` 16 fresh random bytes.
 
-    Raises ``Invalid`` if the salt or the nonce cannot be random.
+    Derived by OpenSSL alone: what a new key depends on for years is not left to code of our own. Raises ``Invalid`` if
+    the salt or the nonce cannot be random, else what `derive` raises.
     """
     if len(salt) != SALT_SIZE or not any(salt):
         raise Invalid(f"a salt must be {SALT_SIZE} random bytes", hint="Draw a new salt.")
@@ -155,7 +205,8 @@ def wrap(
         "mac": {"k": base64.b64encode(master.mac_k).decode(), "r": base64.b64encode(master.mac_r).decode()},
         "encrypt": base64.b64encode(master.encrypt).decode(),
     }
-    wrapping = MasterKey.from_random(derive(params, salt, password))
+    _check_cost(params)
+    wrapping = MasterKey.from_random(_derive_plainly(params, salt, password))
     return KeyFile(created, username, hostname, params, salt, seal(wrapping, nonce, orjson.dumps(inside)))
 
 

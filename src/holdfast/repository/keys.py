@@ -14,10 +14,11 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound, Unsupported, WrongPassword
 from holdfast.kernel.ids import short
 from holdfast.kernel.secret import Secret
+from holdfast.kernel.threads import map_in_threads
 from holdfast.repository import layout
 from holdfast.storage.base import Storage
 
-MOST_KEYS_TRIED = 20  # restic's default; each try costs up to half a second
+MOST_KEYS_TRIED = 20  # restic's default; each try costs up to half a second of a processor
 
 Draw = Callable[[int], bytes]
 
@@ -69,7 +70,7 @@ def open_with(storage: Storage, secret: Secret) -> tuple[MasterKey, bytes]:
     for identifier, key_file in _key_files(storage, broken):
         if len(tried) == MOST_KEYS_TRIED:
             break
-        master = unlock(key_file, secret.reveal())
+        master = unlock(key_file, secret.reveal(), map_in_threads)
         if master is not None:
             return master, identifier
         tried.append(short(identifier))

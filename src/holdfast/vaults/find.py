@@ -34,15 +34,16 @@ class Criteria:
 
     def compile(self) -> Callable[[Item], bool]:
         """A function that tells whether an item is meant. Raises ``Invalid`` for a pattern that can match nothing."""
-        names = _regex([pattern for pattern in self.patterns if b"/" not in pattern], self.ignore_case)
-        paths = _regex([pattern for pattern in self.patterns if b"/" in pattern], self.ignore_case)
+        flags = re.DOTALL | (re.IGNORECASE if self.ignore_case else re.NOFLAG)
+        names = _name_matcher([pattern for pattern in self.patterns if b"/" not in pattern], flags)
+        paths = [_path_parts(pattern, flags) for pattern in self.patterns if b"/" in pattern]
         sized = self.larger is not None or self.smaller is not None
         least = 0 if self.larger is None else self.larger
 
         def matches(item: Item) -> bool:
             if self.patterns and not (
                 (names is not None and names.fullmatch(os.fsdecode(item.name)))
-                or (paths is not None and paths.fullmatch(os.fsdecode(item.path)))
+                or (paths and _any_path_fits(paths, os.fsdecode(item.path)))
             ):
                 return False
             if self.kinds and item.kind not in self.kinds:
@@ -126,42 +127,40 @@ class _Search:
         return iter(self._vault.children(folder)), key, len(found)
 
 
-_TOKEN = re.compile(
-    r"/\*\*/|(?<![^/])\*\*/|/\*\*$|\*+|\?|\[(?P<not>[!^]?)(?P<set>[^\]][^\]]*|\][^\]]*)\]|\\(?P<literal>.)|.", re.DOTALL
-)
+_TOKEN = re.compile(r"(?P<star>\*+)|\?|\[(?P<not>[!^]?)(?P<set>[^\]][^\]]*|\][^\]]*)\]|\\(?P<literal>.)|.", re.DOTALL)
+_Parts = tuple[re.Pattern[str] | None, ...]
+"""The components of a path pattern; None stands for any number of folders."""
 
 
-def _regex(patterns: list[bytes], ignore_case: bool) -> re.Pattern[str] | None:
-    if not patterns:
-        return None
-    sources = "|".join(f"(?:{_translate(os.fsdecode(pattern))})" for pattern in patterns)
-    return re.compile(sources, re.DOTALL | (re.IGNORECASE if ignore_case else re.NOFLAG))
+def _name_matcher(patterns: Iterable[bytes], flags: int) -> re.Pattern[str] | None:
+    sources = [f"(?:{_component(os.fsdecode(pattern))})" for pattern in patterns]
+    return re.compile("|".join(sources), flags) if sources else None
 
 
-def _translate(pattern: str) -> str:
-    """The regular expression for a whole name, or for a whole path that begins with a slash."""
-    source = "" if "/" not in pattern or pattern.startswith("/") else "(?:/.*)?/"
-    body = pattern.rstrip("/") or pattern
-    for token in _TOKEN.finditer(body):
-        text = token[0]
-        if text in ("**/", "/**/"):
-            source += "(?:.*/)?" if text == "**/" else "/(?:.*/)?"
-        elif text == "/**":
-            source += "/.+"
-        elif text[0] == "*":
-            source += "[^/]*"
-        elif text == "?":
-            source += "[^/]"
+def _component(pattern: str) -> str:
+    """The regular expression for one whole name.
+
+    Stars take as little as they can and never give it back (but for the last one), so that no pattern is slow: a plain
+    translation needs hours for ``a*a*a*a*a*a*b`` and a long name of that letter.
+    """
+    fixed = [""]
+    for token in _TOKEN.finditer(pattern):
+        if token["star"]:
+            fixed.append("")
+        elif token[0] == "?":
+            fixed[-1] += "."
         elif token["set"] is not None:
-            source += _set(token["set"], bool(token["not"]), pattern)
+            fixed[-1] += _set(token["set"], bool(token["not"]), pattern)
         else:
-            source += re.escape(token["literal"] or text)
-    return source
+            fixed[-1] += re.escape(token["literal"] or token[0])
+    if len(fixed) == 1:
+        return fixed[0]
+    return fixed[0] + "".join(f"(?>.*?{part})" for part in fixed[1:-1]) + ".*" + fixed[-1]
 
 
 def _set(members: str, negated: bool, pattern: str) -> str:
     escaped = "".join("\\" + member if member in "\\[]&~|^" else member for member in members)
-    source = f"(?!/)[{'^' if negated else ''}{escaped}]"
+    source = f"[{'^' if negated else ''}{escaped}]"
     try:
         re.compile(source)
     except re.error:
@@ -171,3 +170,37 @@ def _set(members: str, negated: bool, pattern: str) -> str:
             pattern=pattern,
         ) from None
     return source
+
+
+def _path_parts(pattern: bytes, flags: int) -> _Parts:
+    text = os.fsdecode(pattern)
+    components = [part for part in text.split("/") if part]
+    if not text.startswith("/"):
+        components.insert(0, "**")
+    if components[-1:] == ["**"]:
+        components.append("*")  # everything beneath, not the folder itself
+    return tuple(None if part == "**" else re.compile(_component(part), flags) for part in components)
+
+
+def _any_path_fits(paths: list[_Parts], path: str) -> bool:
+    names = path[1:].split("/")
+    return any(_path_fits(parts, names) for parts in paths)
+
+
+def _path_fits(parts: _Parts, names: list[str]) -> bool:
+    """Whether the components of a path fit; only the last ``**`` before a mismatch needs to be tried again."""
+    at = name = retry_name = 0
+    retry = -1
+    while name < len(names):
+        part = parts[at] if at < len(parts) else ...
+        if part is None:
+            retry, retry_name = at, name
+            at += 1
+        elif part is not ... and part.fullmatch(names[name]):
+            at, name = at + 1, name + 1
+        elif retry >= 0:
+            retry_name += 1
+            at, name = retry + 1, retry_name
+        else:
+            return False
+    return at == len(parts)

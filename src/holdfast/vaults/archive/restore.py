@@ -101,12 +101,11 @@ class _Restore:
         deadline = self._clock.monotonic() + ALONE_SECONDS
         while visits and (self._clock.monotonic() < deadline or self._workers() == 0):
             self._cancel.check()
-            found = hand.surveyor.survey(Survey(visits[-1:]))
-            visits[-1:] = reversed(found.visits)
+            found = hand.surveyor.survey(Survey(visits))
+            visits = found.visits
             planner.take(found)
             self._tick_survey(planner)
         if visits:
-            visits.reverse()
             self._survey_together(planner, visits, self._workers_forked(hand, lock, stack))
         return planner.finish(show=options.dry_run)
 

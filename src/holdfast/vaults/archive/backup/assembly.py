@@ -103,22 +103,27 @@ class Assembly:
             self._submit(Whole(big.file, big.path, big.size) if whole else Cut(big.file, big.path), False)
 
     def fill(self, ticket: int, order: int, tree: BlobId | None) -> None:
-        """A subdirectory is complete (or, with None, left out)."""
-        if ticket == ROOT:
-            self.root = tree
-            return
-        frame = self._frames[ticket]
-        frame.fill_subtree(order, tree)
-        if frame.missing == 0:
-            self._close(frame)
+        """A subdirectory is complete (or, with None, left out).
+        Closes every directory above whose last hole that was.
+        """
+        while ticket != ROOT:
+            frame = self._frames[ticket]
+            frame.fill_subtree(order, tree)
+            if frame.missing:
+                return
+            ticket, order, tree = frame.parent, frame.slot, self._closed(frame)
+        self.root = tree
 
     def _close(self, frame: Frame) -> None:
+        self.fill(frame.parent, frame.slot, self._closed(frame))
+
+    def _closed(self, frame: Frame) -> BlobId:
         closed = frames.close(frame, self._saver.store)
         if closed.memo is not None:
             self.memo += closed.memo
         count_directory(self.counts, frame.old_tree, closed.tree)
         del self._frames[frame.ticket]
-        self.fill(frame.parent, frame.slot, closed.tree)
+        return closed.tree
 
     def _finish_shared(self, number: int) -> None:
         shared = self._shared[number]

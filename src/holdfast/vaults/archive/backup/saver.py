@@ -197,23 +197,26 @@ class Saver:
         frame.missing = len(frame.subtrees)
 
     def _close(self, frame: Frame) -> None:
-        """The frame has no holes left: make its tree, and go on with the frame around it if that was its last hole."""
+        """The frame has no holes left: make its tree, and go on with the frames around it as far as they are
+        complete.
+        """
+        self._fill(frame.parent, frame.slot, self._closed(frame))
+
+    def _closed(self, frame: Frame) -> BlobId:
         closed = frames.close(frame, self.store)
-        report = self._report
         if closed.memo is not None:
-            report.memo += closed.memo
-        count_directory(report.counts, frame.old_tree, closed.tree)
+            self._report.memo += closed.memo
+        count_directory(self._report.counts, frame.old_tree, closed.tree)
         self._frames.pop(frame.ticket, None)
-        self._fill(frame.parent, frame.slot, closed.tree)
+        return closed.tree
 
     def _fill(self, ticket: int, order: int, tree: BlobId | None) -> None:
-        frame = self._frames.get(ticket)
-        if frame is None:
-            self._report.fills.append((ticket, order, tree))
-            return
-        frame.fill_subtree(order, tree)
-        if frame.missing == 0:
-            self._close(frame)
+        while (frame := self._frames.get(ticket)) is not None:
+            frame.fill_subtree(order, tree)
+            if frame.missing:
+                return
+            ticket, order, tree = frame.parent, frame.slot, self._closed(frame)
+        self._report.fills.append((ticket, order, tree))
 
     # -- entries ---------------------------------------------------------------------------------------------------
 

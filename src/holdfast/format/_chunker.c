@@ -8,22 +8,13 @@
  *
  * Only bytes are loaded from the data: any alignment and any byte order give the same result.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_native.h"
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 enum { DEGREE = 53, WINDOW = 64, LANES = 5, LONG_LANE = 8192, SHORT_LANE = 512 };
-
-#if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
-#define RARELY(condition) __builtin_expect(!!(condition), 0)
-#else
-#define INLINE static inline
-#define RARELY(condition) (condition)
-#endif
 
 typedef struct {
     uint64_t reduce[256]; /* i * x^53 modulo the polynomial, with i itself on top so that one xor also clears it */
@@ -159,7 +150,7 @@ static size_t cut_all(const Tables *t, const Rules *rules, const uint8_t *data, 
     return count;
 }
 
-static PyObject *py_tables(PyObject *module, PyObject *argument)
+PyObject *chunker_tables(PyObject *module, PyObject *argument)
 {
     (void)module;
     unsigned long long polynomial = PyLong_AsUnsignedLongLong(argument);
@@ -187,7 +178,7 @@ static PyObject *as_list(const size_t *lengths, size_t count)
     return list;
 }
 
-static PyObject *py_cuts(PyObject *module, PyObject *arguments)
+PyObject *chunker_cuts(PyObject *module, PyObject *arguments)
 {
     (void)module;
     Py_buffer view;
@@ -223,27 +214,4 @@ static PyObject *py_cuts(PyObject *module, PyObject *arguments)
     }
     PyBuffer_Release(&view);
     return list;
-}
-
-static PyMethodDef methods[] = {
-    {"tables", py_tables, METH_O, "tables(polynomial) -> bytes: lookup tables for cuts(), of this machine only."},
-    {"cuts", py_cuts, METH_VARARGS,
-     "cuts(tables, data, scanned, final, minimum, maximum, mask) -> list of chunk lengths from the front of data."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyModuleDef_Slot slots[] = {{0, NULL}};
-
-static struct PyModuleDef definition = {
-    .m_base = PyModuleDef_HEAD_INIT,
-    .m_name = "_rabin",
-    .m_doc = "Rabin chunk boundaries as restic cuts them; use holdfast.format.chunker.",
-    .m_size = 0,
-    .m_methods = methods,
-    .m_slots = slots,
-};
-
-PyMODINIT_FUNC PyInit__rabin(void)
-{
-    return PyModuleDef_Init(&definition);
 }

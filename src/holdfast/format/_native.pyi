@@ -1,4 +1,4 @@
-"""Types of the C extension; see _rabin.c."""
+"""Types of the C extension; see _chunker.c and _scrypt.c."""
 
 def tables(polynomial: int, /) -> bytes: ...
 def cuts(
@@ -11,3 +11,4 @@ def cuts(
     mask: int,
     /,
 ) -> list[int]: ...
+def romix(blocks: bytes | bytearray | memoryview, n: int, r: int, /) -> bytes: ...

