@@ -87,17 +87,14 @@ def diff_text(context: Context, request: DiffRequest, wanted: SnapshotFilter, fi
 def _with_disk(
     context: Context, there: Browsing, snapshot: SnapshotInfo, request: DiffRequest, unreadable: Unreadable
 ) -> Iterator[Difference]:
+    from holdfast.vaults.archive.backup.ahead import own_folder
     from holdfast.vaults.diff import compare
     from holdfast.vaults.disk import Disk, pairs_with_disk, same_as_disk
 
     def problem(path: bytes, error: OSError) -> None:
         unreadable(path, error.strerror or str(error))
 
-    staging = there.vault.repository.storage.staging()
-    own = frozenset[tuple[int, int]]()
-    if staging is not None:
-        status = os.stat(os.path.dirname(os.path.abspath(staging)))
-        own = frozenset({(status.st_dev, status.st_ino)})
+    own = own_folder(context.storage())  # not the opened one: read-only storages have no place for unfinished files
     disk = Disk(_rules(context, snapshot.excludes, request), problem, skip=own)
     same = same_as_disk(there.browser, reread=request.reread)
 

@@ -24,7 +24,7 @@ class Ahead:
 
     def __init__(self, options: BackupOptions, storage: Storage, clock: Clock) -> None:
         self._options = options
-        self.lister = Lister(options.rules, salt(clock), _own_folder(storage), options.verbose)
+        self.lister = Lister(options.rules, salt(clock), own_folder(storage), options.verbose)
         self.listings: dict[bytes, tuple[Scope, Listing]] = {}
 
     def scan(self, until: Callable[[], bool]) -> None:
@@ -66,8 +66,8 @@ def salt(clock: Clock) -> bytes:
     return digest.digest()
 
 
-def _own_folder(storage: Storage) -> frozenset[tuple[int, int]]:
-    """The vault's own folder, which is never saved into itself."""
+def own_folder(storage: Storage) -> frozenset[tuple[int, int]]:
+    """(device, inode) of the vault's own folder, which is never saved into itself; empty for a vault elsewhere."""
     staging = storage.staging()
     if staging is None:
         return frozenset()
