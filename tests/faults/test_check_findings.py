@@ -20,7 +20,7 @@ from holdfast.storage import LocalStorage
 from holdfast.storage.memory import MemoryStorage
 from holdfast.vaults.archive import ArchiveVault
 from holdfast.vaults.archive.check import check as check_with
-from holdfast.vaults.archive.check_canonical import rows
+from holdfast.vaults.archive.check.canonical import rows
 from holdfast.vaults.base import CheckOptions, Outcome, Subset
 
 
@@ -156,6 +156,15 @@ def test_the_fast_way_accepts_only_sound_trees(data: st.DataObject) -> None:
         assert [int(row[6] or 0) for row in found] == [node.size for node in nodes_of]
         assert [row[8] for row in found] == [(node.subtree or b"").hex().encode() for node in nodes_of]
         assert [bytes(row[7]).count(b'"') // 2 for row in found] == [len(node.content or ()) for node in nodes_of]
+
+
+def test_unused_pack_is_a_hint(crafted: Crafted) -> None:
+    crafted.save(crafted.tree())
+    crafted.storage.write(layout.name_of(layout.DATA, sha256(b"stray").digest()), b"left behind")
+    report = crafted.check(READ_ALL)
+    assert report.outcome is Outcome.OK
+    assert report.unused_packs == 1
+    assert [(damage.kind, damage.severity) for damage in report.damage] == [("pack.unused", "hint")]
 
 
 def test_files_are_counted_but_not_all_named(crafted: Crafted) -> None:

@@ -225,3 +225,17 @@ def test_a_tree_blob_is_content_like_any_other(tmp_path: Path) -> None:
     assert vault.repository.index.place(content_of(vault, b"/file")[0]).type is BlobType.TREE  # type: ignore[union-attr]
     assert bring_back(vault, tmp_path / "back", snapshot=snapshot).outcome is Outcome.OK
     assert (tmp_path / "back/file").read_bytes() == b'{"nodes":[]}\n'
+
+
+def test_a_damaged_way_to_one_path_leaves_the_others(tmp_path: Path) -> None:
+    vault = new_vault(tmp_path / "vault")
+
+    def make(smith: Forge) -> list[Node]:
+        return [
+            smith.folder(b"home", subtree=BlobId(bytes(32))),
+            smith.folder(b"srv", smith.folder(b"data", smith.file(b"file", b"good"))),
+        ]
+
+    done = bring_back(vault, tmp_path / "back", snapshot=forge(vault, make, "/home/me", "/srv/data"))
+    assert [problem.path for problem in done.problems] == [b"/home"]
+    assert (tmp_path / "back/srv/data/file").read_bytes() == b"good"

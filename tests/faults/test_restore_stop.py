@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -174,3 +175,25 @@ def test_a_worker_that_dies_is_told(
     with pytest.raises(Exception, match="worker"):
         bring_back(vault, tmp_path / "target", source, workers=3, emit=kill_one)
     assert whole(tmp_path / "target", source)[1] == 0
+
+
+def test_without_hard_links_there_are_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on exFAT: the system refuses every link."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "one").write_bytes(b"content")
+    os.chmod(source / "one", 0o640)
+    os.link(source / "one", source / "two")
+    vault = new_vault(tmp_path / "vault")
+    save(vault, source)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    done = bring_back(vault, tmp_path / "back", source)
+    assert done.outcome is Outcome.OK
+    for name in ("one", "two"):
+        st = os.stat(tmp_path / "back" / name)
+        assert (st.st_nlink, st.st_mode, st.st_mtime_ns) == (1, 0o100640, os.stat(source / name).st_mtime_ns)
+        assert (tmp_path / "back" / name).read_bytes() == b"content"

@@ -203,6 +203,7 @@ def test_a_vault_opens_without_a_usable_extension(
     assert unlock(key_file, b"Secret", map_in_threads) is None
 
 
+@needs_native
 @pytest.mark.usefixtures("fresh_self_test")
 def test_a_new_key_does_not_depend_on_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = costly_key()

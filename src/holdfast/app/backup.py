@@ -44,6 +44,7 @@ class BackupRequest:
     force: bool = False
     dry_run: bool = False
     verbose: bool = False
+    estimate: bool = False
     workers: int | None = None
 
 
@@ -96,6 +97,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         one_file_system=request.one_file_system,
         dry_run=request.dry_run,
         verbose=request.verbose,
+        estimate=request.estimate,
         workers=request.workers,
         exclude_texts=lines,
         program=f"holdfast {_version()}",

@@ -45,6 +45,11 @@ class Console:
 
         return Progress(sys.stderr)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody follows the progress, on a terminal or as JSON."""
+        return self._progress is not None or (self.json and not self.quiet)
+
     def paint(self, words: str, colour: str, *, stderr: bool = False) -> str:
         """``words`` in a colour where the stream is a terminal and colours are wanted."""
         stream = sys.stderr if stderr else sys.stdout

@@ -1,4 +1,4 @@
-/* The one extension module: what would be too slow in Python. Optional; holdfast.format.chunker and keyfile do without it. */
+/* The one extension module, optional: what is too slow in Python (chunker) or in OpenSSL (keyfile). */
 #include "_native.h"
 
 static PyMethodDef methods[] = {

@@ -1,7 +1,8 @@
 /* scrypt's ROMix (RFC 7914, sections 3 to 5), two independent blocks at a time.
  *
- * Salsa20/8 is one long chain of dependent additions, xors and rotations: a core spends most of its time waiting for the
- * step before. Two chains side by side fill each other's gaps: 32 ms a block instead of 50 at N=32768, r=8 (OpenSSL: 90).
+ * Salsa20/8 is one long chain of dependent additions, xors and rotations: a core spends most of its time waiting for
+ * the step before. Two chains side by side fill each other's gaps: 32 ms a block instead of 50 at N=32768, r=8
+ * (OpenSSL: 80 to 90).
  *
  * The sixteen words of a Salsa20 state are kept as the four diagonals of its 4x4 matrix, because then one vector
  * operation does the same step of all four quarter rounds, and going from columns to rows is a rotation within vectors.
@@ -219,7 +220,7 @@ static int romix(const uint8_t *from, uint8_t *to, size_t n, size_t count, size_
     char *memory = malloc(size + HUGE_PAGE);
     if (memory == NULL)
         return -1;
-    /* Whole huge pages: 8,000 page faults less, and the random reads find their addresses (50 ms a block instead of 65). */
+    /* Whole huge pages: 8,000 page faults less, and random reads find their addresses: 50 ms a block instead of 65. */
     char *start = memory + (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (size >= HUGE_PAGE)

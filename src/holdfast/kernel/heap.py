@@ -1,6 +1,10 @@
-"""Advice to the C library's memory allocator."""
+"""Advice to the allocator and to the garbage collector."""
 
 from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
 
 _JUST_BELOW_LIMIT = 33_538_048  # glibc's largest dynamic threshold is 32 MiB
 
@@ -14,3 +18,17 @@ def keep_large_blocks() -> None:
     """
     block = bytes(_JUST_BELOW_LIMIT)
     del block
+
+
+@contextlib.contextmanager
+def paused_collection() -> Iterator[None]:
+    """No search for reference cycles inside: while a million objects are made that have none,
+    it costs a third of the time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -79,6 +79,10 @@ class Pool(Generic[Task, Result]):
         else:
             self._queue.append(task)
 
+    def begin(self) -> None:
+        """Give waiting tasks to idle workers now, without waiting for results."""
+        self._feed()
+
     def forget_waiting(self) -> None:
         """Drop the tasks that no worker has taken yet."""
         self._queue.clear()

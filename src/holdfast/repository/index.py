@@ -96,13 +96,7 @@ class Index:
 
     def has(self, identifier: bytes) -> bool:
         """Whether any pack holds the blob."""
-        ids, slots, mask = self._ids, self._slots, (1 << self._slot_bits) - 1
-        slot = int.from_bytes(identifier[:8], "little") & mask
-        while position := int.from_bytes(slots[slot * 4 : slot * 4 + 4], "little"):
-            if ids[position * 32 - 32 : position * 32] == identifier:
-                return True
-            slot = (slot + 1) & mask
-        return False
+        return self.number(identifier) >= 0
 
     def places(self, identifier: BlobId) -> list[Place]:
         """Every copy of the blob, first added first; empty if unknown. Duplicates are legal."""
@@ -110,14 +104,17 @@ class Index:
 
     def place(self, identifier: BlobId) -> Place | None:
         """The first copy of the blob, or None."""
-        for number in self._find(identifier):
-            return self._place(number)
-        return None
+        number = self.number(identifier)
+        return None if number < 0 else self._place(number)
 
     def number(self, identifier: bytes) -> int:
         """The entry number of the blob's first copy, or -1: a small stand-in for the id in other tables."""
-        for number in self._find(identifier):
-            return number
+        ids, slots, mask = self._ids, self._slots, (1 << self._slot_bits) - 1
+        slot = int.from_bytes(identifier[:8], "little") & mask
+        while position := int.from_bytes(slots[slot * 4 : slot * 4 + 4], "little"):
+            if ids[position * 32 - 32 : position * 32] == identifier:
+                return position - 1
+            slot = (slot + 1) & mask
         return -1
 
     def pack_number(self, number: int) -> int:

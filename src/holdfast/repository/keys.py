@@ -84,7 +84,8 @@ def open_with(storage: Storage, secret: Secret) -> tuple[MasterKey, bytes]:
     origin = f" from {secret.origin}" if secret.origin else ""
     raise WrongPassword(
         f"The password{origin} opens none of the vault's keys (tried {', '.join(tried)}).",
-        hint="Check the password or the key file; 'holdfast key list' with a working one shows who made each key.",
+        hint="Check the password or the key file; 'holdfast key list' with a working one shows who made each key."
+        + (f" Damaged key files were passed over: {', '.join(broken)}." if broken else ""),
         tried=tried,
     )
 

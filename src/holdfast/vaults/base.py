@@ -78,6 +78,7 @@ class BackupOptions:
 
     ``optional`` paths may be missing (a warning). ``parent`` is an id prefix or None for the latest of the same host
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
+    ``estimate`` counts everything meanwhile, so that ticks carry totals.
     """
 
     paths: tuple[bytes, ...]
@@ -92,6 +93,7 @@ class BackupOptions:
     one_file_system: bool = False
     dry_run: bool = False
     verbose: bool = False
+    estimate: bool = False
     workers: int | None = None
     exclude_texts: tuple[str, ...] = ()
     program: str = "holdfast"

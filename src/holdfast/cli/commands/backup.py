@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -92,6 +93,7 @@ def command(
         workers=workers,
     )
     with session(common) as here:
+        request = replace(request, estimate=here.console.is_watched)
         if len(to) <= 1:
             return _one(here.at(to[0] if to else None), request)
         return _several(here, to, request)

@@ -22,7 +22,7 @@ KINDS = {"file": "file", "folder": "dir", "link": "symlink", "pipe": "fifo", "de
 )
 @click.option("--type", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only such things. Repeatable.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Small and capital letters are the same.")
-@click.option("--newer", type=WHEN, metavar="TIME", help="Changed at TIME or later: 2026-11-21, '2026-11-21 18:30', 36h, 2w.")
+@click.option("--newer", type=WHEN, metavar="TIME", help="Changed at TIME or later: 2026-11-21, 36h, 2w.")
 @click.option("--older", type=WHEN, metavar="TIME", help="Changed at TIME or earlier.")
 @click.option("--larger", type=SIZE, metavar="SIZE", help="Files of at least SIZE, such as 10M.")
 @click.option("--smaller", type=SIZE, metavar="SIZE", help="Files of at most SIZE.")

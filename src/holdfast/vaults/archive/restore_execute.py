@@ -7,7 +7,7 @@ from collections.abc import Callable
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, HoldfastError
 from holdfast.kernel.pool import Pool
-from holdfast.vaults.archive.restore_finish import apply_folder
+from holdfast.vaults.archive.restore_finish import apply_folder, link_or_copy
 from holdfast.vaults.archive.restore_parts import Identity
 from holdfast.vaults.archive.restore_plan import Plan
 from holdfast.vaults.archive.restore_tasks import Answer, Big, Finish, Note, Task, WriteParts, Written
@@ -58,7 +58,7 @@ class Execution:
                 self._writer.target.remove(path)
                 self._summary.files_deleted += 1
             except HoldfastError as error:
-                self._tell(("failed", path, error.message))
+                self._fail(path, error)
 
     def _write(self) -> None:
         """Keep the workers busy, a few tasks ahead: temporary files of bigger files are made as late as possible."""
@@ -99,9 +99,8 @@ class Execution:
                     self._identities[path] = self._writer.temporaries.create(big)
                     self._writer.temporaries.close(path)
                 except HoldfastError as error:
-                    note = Written()
-                    note.fail(path, error)
-                    self._fail(path, error.message, note.notes)
+                    self._failed[path] = error.message
+                    self._fail(path, error)
             shared[path] = self._identities[path]
         return task._replace(shared=shared, failed=frozenset(path for path in shared if path in self._failed))
 
@@ -132,9 +131,11 @@ class Execution:
         else:
             self._pool.submit(Finish(big, identity), first=True)
 
-    def _fail(self, path: bytes, why: str, notes: list[Note]) -> None:
-        self._failed[path] = why
-        for note in notes:
+    def _fail(self, path: bytes, error: HoldfastError) -> None:
+        """Tell of one item, or raise what ends everything (a full disk)."""
+        written = Written()
+        written.fail(path, error)
+        for note in written.notes:
             self._tell(note)
 
     def _link(self) -> None:
@@ -145,10 +146,11 @@ class Execution:
                 self._tell(("damage", path, self._failed[existing]))
                 continue
             try:
-                target.hardlink(path, existing)
+                for problem in link_or_copy(target, path, existing, self._writer.owner):
+                    self._tell(("failed", path, problem))
                 self._summary.links += 1
             except HoldfastError as error:
-                self._tell(("failed", path, error.message))
+                self._fail(path, error)
 
     def _finish_folders(self) -> None:
         """Deepest first: a folder's times change with its entries, and its permissions may shut us out."""
@@ -158,4 +160,4 @@ class Execution:
                     self._tell(("failed", folder.path, problem))
                 self._summary.dirs += 1
             except HoldfastError as error:
-                self._tell(("failed", folder.path, error.message))
+                self._fail(folder.path, error)

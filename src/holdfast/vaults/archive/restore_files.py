@@ -139,7 +139,7 @@ def finish_file(
 
 def read_back(fd: int, content: Sequence[tuple[bytes, int]]) -> None:
     """Raise ``Unavailable`` unless the disk gives back blobs of these ids and sizes. Raises ``OSError`` as well."""
-    os.fdatasync(fd)
+    getattr(os, "fdatasync", os.fsync)(fd)  # macOS lacks the cheaper one
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # or the page cache would answer
     at = 0

@@ -1,17 +1,24 @@
-"""What a restore does around its files: a look at the free space, folders' metadata, sweeping up after a stop."""
+"""What a restore does around its files: a look at the free space, links, folders, sweeping up after a stop."""
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.placing import TEMPORARY
-from holdfast.files.safepath import Directories
+from holdfast.files.safepath import Directories, translated
+from holdfast.files.sparse import write_sparse
+from holdfast.files.target import Target
+from holdfast.files.xattrs import read_xattrs
+from holdfast.kernel.errors import HoldfastError
 from holdfast.vaults.archive.restore_plan import Plan
 from holdfast.vaults.archive.restore_survey import Job
 from holdfast.vaults.archive.restore_tasks import Folder
 from holdfast.vaults.archive.restore_write import Writer
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def warn_of_space(root: bytes, needed: int) -> str:
@@ -41,6 +48,51 @@ def apply_folder(writer: Writer, folder: Folder, owner: bool | None) -> list[str
     return apply_metadata(
         fd, None, kind="dir", st_mode=mode, uid=uid, gid=gid, mtime_ns=mtime, atime_ns=atime, xattrs=xattrs, owner=owner
     )
+
+
+def link_or_copy(target: Target, path: bytes, existing: bytes, owner: bool | None) -> list[str]:
+    """Make ``path`` another name of ``existing``, or a copy where the file system has no (more) links.
+
+    Returns problems with a copy's metadata. Raises as ``Target`` does.
+    """
+    try:
+        target.hardlink(path, existing)
+    except HoldfastError as error:
+        if error.context.get("errno") not in _NO_LINKS:
+            raise
+        return _copy(target, path, existing, owner)
+    return []
+
+
+def _copy(target: Target, path: bytes, existing: bytes, owner: bool | None) -> list[str]:
+    above, _, name = existing.rpartition(b"/")
+    try:
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target.directory(above))
+        try:
+            st = os.fstat(source)
+            with target.create_file(path, st.st_size) as copy:
+                at = 0
+                while piece := os.pread(source, 1 << 20, at):
+                    write_sparse(copy.fd, at, piece)
+                    at += len(piece)
+                problems = apply_metadata(
+                    copy.fd,
+                    None,
+                    kind="file",
+                    st_mode=st.st_mode,
+                    uid=st.st_uid,
+                    gid=st.st_gid,
+                    mtime_ns=st.st_mtime_ns,
+                    atime_ns=st.st_mtime_ns,
+                    xattrs=read_xattrs(source),
+                    owner=owner,
+                )
+                copy.commit()
+        finally:
+            os.close(source)
+    except OSError as error:
+        raise translated(error, "copy to", path) from error
+    return problems
 
 
 def sweep_temporaries(job: Job, plan: Plan) -> None:

@@ -102,8 +102,11 @@ def _saved_paths(repository: Repository, snapshot: SnapshotInfo) -> tuple[list[t
         parts = parts_of(os.fsencode(text))
         for end in _ends(parts):
             with suppress(NotFound):
-                find_node(repository, snapshot, b"/".join(end))
-                found.append(tuple(end))
+                try:
+                    find_node(repository, snapshot, b"/".join(end))
+                    found.append(tuple(end))
+                except Corrupt:  # it is there, but nothing may be deleted where nobody knows what it held
+                    pass
                 absolute = absolute or len(end) == len(parts)
                 break
     if not found and len(snapshot.paths) == 1 and "\ufffd" not in snapshot.paths[0]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from holdfast.format.snapshot import Snapshot
@@ -21,6 +22,7 @@ from holdfast.repository.packer import SPOOL_PREFIX, Pack
 from holdfast.vaults.archive.backup import roots
 from holdfast.vaults.archive.backup.ahead import Ahead
 from holdfast.vaults.archive.backup.assembly import Assembly
+from holdfast.vaults.archive.backup.estimate import Estimate
 from holdfast.vaults.archive.backup.lookback import MemoFile, Parent, choose_parent
 from holdfast.vaults.archive.backup.roots import Target
 from holdfast.vaults.archive.backup.saver import Job, Saver
@@ -72,6 +74,7 @@ class _Backup:
         self._clock = repository.clock
         self._summary = BackupSummary()
         self._packed = 0
+        self._estimate: Estimate | None = None
         self._cwd = os.getcwdb()
         self._paths = tuple(os.fsdecode(roots.absolute(path, self._cwd)) for path in options.paths)
         self._memo = MemoFile(
@@ -148,7 +151,7 @@ class _Backup:
             begin(targets, self._options, parent, saver, assembly, submit, self._tell)
             self._alone(queue, saver, assembly)
             if queue and not self._cancel.requested:
-                with Pool(lambda: Saver(job).answers, self._workers()) as pool:
+                with self._estimating(targets), Pool(lambda: Saver(job).answers, self._workers()) as pool:
                     pools.append(pool)
                     if writer is not None:
                         writer.lock.start_renewing()
@@ -218,6 +221,18 @@ class _Backup:
                     record(pack)
                 saver.store.take_over(finished.left)
 
+    @contextlib.contextmanager
+    def _estimating(self, targets: list[Target]) -> Iterator[None]:
+        """Count in a process of its own what there is to do, if somebody looks at the progress."""
+        if not self._options.estimate or self._workers() == 0:
+            yield
+            return
+        lister = dataclasses.replace(self._ahead.lister, explain=False)
+        with Estimate(targets, lister, one_file_system=self._options.one_file_system) as estimate:
+            self._estimate = estimate
+            yield
+        self._estimate = None
+
     # -- after -----------------------------------------------------------------------------------------------------
 
     def _count(self, assembly: Assembly) -> None:
@@ -267,11 +282,9 @@ class _Backup:
     def _tick(self, assembly: Assembly) -> None:
         counts, summary = assembly.counts, self._summary
         done = counts.files_new + counts.files_changed + counts.files_unmodified
-        self._emit(
-            Tick(
-                "backup", done, counts.total_bytes, current=os.fsdecode(assembly.current), errors=len(summary.problems)
-            )
-        )
+        files, size = (self._estimate.totals() if self._estimate else None) or (None, None)
+        current, errors = os.fsdecode(assembly.current), len(summary.problems)
+        self._emit(Tick("backup", done, counts.total_bytes, files, size, current, errors))
 
     def _tell(self, kind: str, path: bytes, why: str) -> None:
         problem = Problem(path, why, "backup")

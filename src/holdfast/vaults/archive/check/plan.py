@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.events import Tick
-from holdfast.vaults.archive.check_index import DATA_ONLY, MISSING, TREES_ONLY, Catalogue
-from holdfast.vaults.archive.check_packs import PART, PackReport, ReadPack
+from holdfast.vaults.archive.check.index import DATA_ONLY, MISSING, TREES_ONLY, Catalogue
+from holdfast.vaults.archive.check.packs import PART, PackReport, ReadPack
 from holdfast.vaults.base import Subset
 
 _BUCKETS = 256  # restic's limit: one byte of a pack's id decides

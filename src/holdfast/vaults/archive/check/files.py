@@ -15,7 +15,7 @@ from holdfast.kernel.ids import SnapshotId, short
 from holdfast.repository import Repository, layout
 from holdfast.repository.locks import HeldLock
 from holdfast.storage.base import Info, Storage
-from holdfast.vaults.archive.check_findings import Findings
+from holdfast.vaults.archive.check.findings import Findings
 
 DAMAGING = (Corrupt, Unsupported, Denied, Invalid, Unavailable)
 """What one unreadable file may raise without ending the check; see :func:`still_there`."""

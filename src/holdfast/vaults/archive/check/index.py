@@ -15,8 +15,8 @@ from holdfast.kernel.errors import HoldfastError, NotFound
 from holdfast.kernel.ids import PackId, short
 from holdfast.repository import Repository, layout
 from holdfast.repository.index import Index
-from holdfast.vaults.archive.check_files import DAMAGING, still_there
-from holdfast.vaults.archive.check_findings import Findings, listed
+from holdfast.vaults.archive.check.files import DAMAGING, still_there
+from holdfast.vaults.archive.check.findings import Findings, listed
 
 MISSING = -1
 _BY_OFFSET = attrgetter("offset")

@@ -16,8 +16,8 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import BlobId, SnapshotId, short
 from holdfast.repository import Repository, layout
-from holdfast.vaults.archive.check_findings import NAMED_FILES, Finding
-from holdfast.vaults.archive.check_index import Catalogue
+from holdfast.vaults.archive.check.findings import NAMED_FILES, Finding
+from holdfast.vaults.archive.check.index import Catalogue
 
 
 @dataclass(slots=True)

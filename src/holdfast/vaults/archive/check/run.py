@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Corrupt
 from holdfast.kernel.events import Emit, Tick
+from holdfast.kernel.heap import paused_collection
 from holdfast.kernel.ids import SnapshotId, short
 from holdfast.kernel.pool import Pool, default_size
 from holdfast.repository.locks import Lock
-from holdfast.vaults.archive.check_files import SmallFiles, still_there
-from holdfast.vaults.archive.check_findings import Findings, listed
-from holdfast.vaults.archive.check_index import Catalogue, compare_with_storage, load
-from holdfast.vaults.archive.check_packs import PackReader, PackReport
-from holdfast.vaults.archive.check_plan import Progress, plan
-from holdfast.vaults.archive.check_touched import Touched, without_intact_copies
-from holdfast.vaults.archive.check_trees import Forest, Problem
-from holdfast.vaults.archive.vault import ArchiveVault
+from holdfast.vaults.archive.check.files import SmallFiles, still_there
+from holdfast.vaults.archive.check.findings import Findings, listed
+from holdfast.vaults.archive.check.index import Catalogue, compare_with_storage, load
+from holdfast.vaults.archive.check.packs import PackReader, PackReport
+from holdfast.vaults.archive.check.plan import Progress, plan
+from holdfast.vaults.archive.check.touched import Touched, without_intact_copies
+from holdfast.vaults.archive.check.trees import Forest, Problem
 from holdfast.vaults.base import CheckOptions, CheckReport, Outcome
+
+if TYPE_CHECKING:
+    from holdfast.vaults.archive.vault import ArchiveVault
 
 ALONE_BYTES = 4 << 20  # less than this is read before three workers are forked
 
@@ -104,7 +107,7 @@ class _Check:
             self._cancel.check()
             self._emit(Tick("index", done, items_total=total, errors=self._findings.errors))
 
-        with _no_collections():
+        with paused_collection():
             catalogue = load(self._repository, self._findings, step)
         compare_with_storage(self._repository, catalogue, self._findings)
         self._report.packs = len(catalogue.index.packs)
@@ -194,15 +197,3 @@ class _Check:
         self._findings.close_packs()
         if any(finding.lost or finding.nodes for finding in self._findings.all):
             Touched(self._repository, catalogue, self._findings.all, self._cancel).name(snapshots)
-
-
-@contextlib.contextmanager
-def _no_collections() -> Iterator[None]:
-    """No garbage collections meanwhile: an index is millions of objects and no cycles; they cost 30 % of loading it."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -14,9 +14,9 @@ from holdfast.format.pack import TRAILER_SIZE, Blob, BlobType, decode_header, en
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.repository import Repository, layout
-from holdfast.vaults.archive.check_findings import listed
-from holdfast.vaults.archive.check_index import Catalogue
-from holdfast.vaults.archive.check_trees import Parsed, TreeParser
+from holdfast.vaults.archive.check.findings import listed
+from holdfast.vaults.archive.check.index import Catalogue
+from holdfast.vaults.archive.check.trees import Parsed, TreeParser
 
 WINDOW = 1 << 20  # bytes read, hashed and opened at a time: stays in the cache of one core
 PART = 2 << 20  # stored bytes of trees in one task: they take five times as long as data
