@@ -9,12 +9,15 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from holdfast.files.safepath import LONGEST_NAME, Directories
-from holdfast.format.node import Node
+from holdfast.files.safepath import Directories
+from holdfast.format.node import Node, node_from_json
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound, Unavailable
+from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
+from holdfast.vaults.archive.restore_nodes import PlainFile, is_possible, split_plain
 from holdfast.vaults.archive.restore_rows import Rows
 from holdfast.vaults.archive.restore_tasks import (
     Folder,
@@ -31,7 +34,6 @@ from holdfast.vaults.base import Overwrite, RestoreOptions
 
 NODES_PER_TASK = 3000  # after so many a worker hands back the folders that it has not begun
 
-_RESERVED = frozenset((b"", b".", b".."))
 _OTHERS = frozenset(("symlink", "dev", "chardev", "fifo"))
 Present = dict[bytes, os.stat_result]
 
@@ -105,18 +107,40 @@ class Surveyor:
         except OSError as error:
             return error.errno == errno.EACCES
 
-    def _visit(self, visit: Visit, nodes: list[Node] | HoldfastError) -> list[Visit]:
+    def _visit(self, visit: Visit, listed: list[dict[str, Any]] | HoldfastError) -> list[Visit]:
         """One folder: its entries become rows, its subfolders are returned."""
         self._walked += 1
-        if isinstance(nodes, HoldfastError):
-            self._note("damage", visit.path, f"this folder is damaged in the vault: {nodes.message}")
+        try:
+            if isinstance(listed, HoldfastError):
+                raise listed
+            self._walked += len(listed)
+            if not visit.there and visit.selection is None and not self._options.dry_run:
+                split = split_plain(listed)
+                if split is not None:
+                    return self._plan_plain(visit, *split)
+            nodes = [node_from_json(fields) for fields in listed]
+        except (Corrupt, NotFound, Denied, Unavailable) as error:
+            self._note("damage", visit.path, f"this folder is damaged in the vault: {error.message}")
             return []
-        self._walked += len(nodes)
         present = self._present(visit) if visit.there else {}
         before = self._planned
         inner = self._plan_nodes(visit, nodes, present, sound=True)
         if visit.selection is not None and self._planned > before:
             self._answer.used.append(visit.path)
+        return inner
+
+    def _plan_plain(self, visit: Visit, files: list[PlainFile], others: list[Node]) -> list[Visit]:
+        """A sound folder that is wanted whole, into a place where nothing is yet: most of them."""
+        folder, add = visit.path, self._rows.add_file
+        for name, blob, meta in files:
+            if why := add(folder, name, (BlobId(blob),), meta):
+                self._note("damage", join(folder, name), why)
+        inner: list[Visit] = []
+        for node in others:
+            if node.type == "dir":
+                inner += self._plan_folder(visit, node, {})
+            else:
+                self._plan_item(folder, node, None)
         return inner
 
     @property
@@ -132,7 +156,7 @@ class Surveyor:
         inner: list[Visit] = []
         for node in nodes:
             name = node.name
-            if name in _RESERVED or b"/" in name or b"\0" in name or len(name) > LONGEST_NAME:
+            if not is_possible(name):
                 self._note("failed", join(folder, name), "no file can have this name; nothing was written for it")
                 continue
             if name <= previous:  # never in a sound tree

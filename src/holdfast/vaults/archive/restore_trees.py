@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import itemgetter
+from typing import Any
 
-from holdfast.format.node import Node
-from holdfast.format.tree import decode_tree
+from holdfast.format.jsonfields import load_object
 from holdfast.kernel.errors import Corrupt, HoldfastError
 from holdfast.kernel.ids import BlobId, PackId, short
 from holdfast.repository import Repository
@@ -24,8 +24,8 @@ class TreeReader:
         self._place = repository.index.place
         self._reader = PackReader(repository)
 
-    def read(self, stack: list[Visit]) -> Iterator[tuple[Visit, list[Node] | HoldfastError]]:
-        """Take some folders from the end of ``stack`` and yield each with its nodes, or with what is wrong with it."""
+    def read(self, stack: list[Visit]) -> Iterator[tuple[Visit, list[dict[str, Any]] | HoldfastError]]:
+        """Take some folders from the end of ``stack``; yield each with its nodes' JSON, or what is wrong with it."""
         by_pack: dict[PackId, list[tuple[int, int, int, bytes, Visit]]] = {}
         size = number = 0
         while stack and size < _BATCH_BYTES and number < _BATCH_VISITS:
@@ -42,11 +42,14 @@ class TreeReader:
             rows.sort(key=itemgetter(0))
             for found, users in self._reader.blobs(pack, rows):
                 for row in users:
-                    yield row[4], found if isinstance(found, HoldfastError) else _decoded(found)
+                    yield row[4], found if isinstance(found, HoldfastError) else _parsed(found)
 
 
-def _decoded(data: bytes) -> list[Node] | Corrupt:
+def _parsed(data: bytes) -> list[dict[str, Any]] | Corrupt:
     try:
-        return decode_tree(data)
+        listed = load_object(data, "a tree").get("nodes") or []
     except Corrupt as error:
         return error
+    if type(listed) is not list or not set(map(type, listed)) <= {dict}:
+        return Corrupt("its nodes are not a list of objects")
+    return listed
