@@ -70,7 +70,7 @@ def content_of(vault: ArchiveVault, end: bytes) -> tuple[BlobId, ...]:
 def test_one_flipped_bit_costs_one_file(
     tmp_path: Path, source: Path, vault: ArchiveVault, where: str, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_FILES", 0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_FILES", 0)
     path, offset, length = pack_file(vault, content_of(vault, b"/two/small7")[0])
     at = offset + {"nonce": 3, "ciphertext": 40, "mac": length - 1}[where]
     change(path, lambda data: data.__setitem__(at, data[at] ^ 1))
@@ -88,8 +88,8 @@ def test_one_flipped_bit_costs_one_file(
 def test_a_damaged_part_costs_the_whole_file_and_its_links(
     tmp_path: Path, source: Path, vault: ArchiveVault, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_FILES", 0)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.PARTS_PER_TASK", 1)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_FILES", 0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.PARTS_PER_TASK", 1)
     for name in (b"/one/big", b"/one/small3"):
         path, offset, _ = pack_file(vault, content_of(vault, name)[-1])
         change(path, lambda data, at=offset + 20: data.__setitem__(at, data[at] ^ 0x80))

@@ -25,8 +25,8 @@ from holdfast.vaults.base import Outcome
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import holdfast.vaults.archive.restore as restore
-import holdfast.vaults.archive.restore_plan as plan
+import holdfast.vaults.archive.restore.run as restore
+import holdfast.vaults.archive.restore.plan as plan
 from tests.archivekit import open_vault
 from tests.restorekit import bring_back
 from holdfast.kernel.events import Tick
@@ -106,10 +106,10 @@ def test_kill_9_leaves_no_half_file(
 def test_cancelling_keeps_what_is_complete_and_leaves_nothing_else(
     tmp_path: Path, source: Path, vault: ArchiveVault, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_FILES", 0)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.ROWS_PER_TASK", 20)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.BYTES_PER_TASK", 1 << 20)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.PARTS_PER_TASK", 2)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_FILES", 0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.ROWS_PER_TASK", 20)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.BYTES_PER_TASK", 1 << 20)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.PARTS_PER_TASK", 2)
     cancel = Cancel()
     ticks: list[Tick] = []
 
@@ -147,7 +147,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_it_clearly(
     small_disk: Path, source: Path, vault: ArchiveVault, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_FILES", 0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_FILES", 0)
     target = small_disk / "target"
     with pytest.raises(NoSpace) as told:
         bring_back(vault, target, source, workers=workers)
@@ -160,20 +160,20 @@ def test_a_worker_that_dies_is_told(
     tmp_path: Path, source: Path, vault: ArchiveVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A damaged snapshot must not be able to do this, but a machine out of memory is."""
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_FILES", 0)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.ROWS_PER_TASK", 20)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_FILES", 0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.ROWS_PER_TASK", 1)
     killed: list[int] = []
 
-    def kill_one(event: Event) -> None:
+    def kill_all(event: Event) -> None:  # all, for a worker that has nothing left to do would be missed by nobody
         if isinstance(event, Tick) and event.phase == "restore" and not killed:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-            killed.append(int(children[-1]))
-            os.kill(killed[0], signal.SIGKILL)
+            killed.extend(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+            for child in killed:
+                os.kill(child, signal.SIGKILL)
 
     if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
         pytest.skip("this system does not tell a process's children")
     with pytest.raises(Exception, match="worker"):
-        bring_back(vault, tmp_path / "target", source, workers=3, emit=kill_one)
+        bring_back(vault, tmp_path / "target", source, workers=3, emit=kill_all)
     assert whole(tmp_path / "target", source)[1] == 0
 
 

@@ -117,11 +117,11 @@ def zoo(tmp_path: Path) -> Path:
 def test_every_kind_of_entry_comes_back(
     tmp_path: Path, zoo: Path, workers: int, verify: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_SECONDS", 0.0)
-    monkeypatch.setattr("holdfast.vaults.archive.restore.ALONE_FILES", 0)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_survey.NODES_PER_TASK", 3)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.PARTS_PER_TASK", 3)
-    monkeypatch.setattr("holdfast.vaults.archive.restore_plan.ROWS_PER_TASK", 4)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.run.ALONE_FILES", 0)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.survey.NODES_PER_TASK", 3)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.PARTS_PER_TASK", 3)
+    monkeypatch.setattr("holdfast.vaults.archive.restore.plan.ROWS_PER_TASK", 4)
     vault = new_vault(tmp_path / "vault")
     save(vault, zoo)
     done = bring_back(vault, tmp_path / "back", zoo, workers=workers, verify=verify)

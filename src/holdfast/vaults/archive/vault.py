@@ -90,7 +90,7 @@ class ArchiveVault:
 
     def restore(self, snapshot: SnapshotInfo, options: RestoreOptions, *, emit: Emit, cancel: Cancel) -> RestoreSummary:
         """Write a snapshot, or part of it, back to a disk; see :mod:`holdfast.vaults.archive.restore`."""
-        from holdfast.vaults.archive.restore import restore
+        from holdfast.vaults.archive.restore.run import restore
 
         return restore(self, snapshot, options, emit=emit, cancel=cancel)
 

@@ -32,7 +32,7 @@ _NODE = re.compile(
     rb'(?:,"linktarget":"' + _TEXT + rb'")?'
     rb'(?:,"extended_attributes":\[' + _XATTR + rb"(?:," + _XATTR + rb")*+\])?"
     rb'(?:,"device":' + _NUMBER + rb")?"
-    rb',"content":(\[(?:"' + _ID + rb'"(?:,"' + _ID + rb'")*+)?\]|null)(?:,"subtree":"(' + _ID + rb')")?\}),?'
+    rb',"content":(\[(?:"' + _ID + rb'"(?:,"' + _ID + rb'")*+)?\]|null)(?:,"subtree":"(' + _ID + rb')")?\}),'
 )  # fmt: skip
 _BEGIN, _END = b'{"nodes":[', b"]}\n"
 
@@ -58,10 +58,12 @@ def rows(data: bytes) -> Rows | None:
     """The nodes of a sound tree in canonical form, each a tuple with the fields of :class:`Row`; None for any other."""
     if not (data.startswith(_BEGIN) and data.endswith(_END)):
         return None
-    found: Rows = _NODE.findall(data, len(_BEGIN), len(data) - len(_END))
-    # With one comma between each two of them the nodes must make up the whole blob: nothing was skipped.
-    size = sum([len(row[0]) + 1 for row in found]) - (1 if found else 0)
-    if size + len(_BEGIN) + len(_END) != len(data) or b",]" in data or not _is_text(data):
+    body = data[len(_BEGIN) : -len(_END)]
+    if not body:
+        return []
+    # Every node with the comma after it (the last one is lent one) must make up the whole, so that nothing was skipped.
+    found: Rows = _NODE.findall(body + b",")
+    if sum([len(row[0]) + 1 for row in found]) != len(body) + 1 or not _is_text(data):
         return None
     return found if _are_sound(found) else None
 

@@ -13,10 +13,10 @@ from holdfast.files.safepath import translated
 from holdfast.files.sparse import write_at, write_sparse
 from holdfast.files.target import Target
 from holdfast.kernel.errors import HoldfastError, Invalid
-from holdfast.vaults.archive.restore_files import CREATE, finish_file, read_back
-from holdfast.vaults.archive.restore_packs import PackReader
-from holdfast.vaults.archive.restore_survey import Job
-from holdfast.vaults.archive.restore_tasks import Big, Finish, WriteParts, Written
+from holdfast.vaults.archive.restore.files import CREATE, finish_file, read_back
+from holdfast.vaults.archive.restore.packs import PackReader
+from holdfast.vaults.archive.restore.survey import Job
+from holdfast.vaults.archive.restore.tasks import Big, Finish, WriteParts, Written
 from holdfast.vaults.base import Overwrite
 
 Identity = tuple[int, int]

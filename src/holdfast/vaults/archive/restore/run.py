@@ -11,13 +11,13 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.pool import Pool, default_size
-from holdfast.vaults.archive.restore_execute import Execution
-from holdfast.vaults.archive.restore_finish import sweep_temporaries, warn_of_space
-from holdfast.vaults.archive.restore_plan import Plan, Planner
-from holdfast.vaults.archive.restore_start import Start, begin
-from holdfast.vaults.archive.restore_survey import Job
-from holdfast.vaults.archive.restore_tasks import Answer, Note, Survey, Surveyed, Task, Visit
-from holdfast.vaults.archive.restore_write import Hand
+from holdfast.vaults.archive.restore.execute import Execution
+from holdfast.vaults.archive.restore.finish import sweep_temporaries, warn_of_space
+from holdfast.vaults.archive.restore.plan import Plan, Planner
+from holdfast.vaults.archive.restore.start import Start, begin
+from holdfast.vaults.archive.restore.survey import Job
+from holdfast.vaults.archive.restore.tasks import Answer, Note, Survey, Surveyed, Task, Visit
+from holdfast.vaults.archive.restore.write import Hand
 from holdfast.vaults.base import Outcome, Problem, RestoreOptions, RestoreSummary, SnapshotInfo
 
 if TYPE_CHECKING:

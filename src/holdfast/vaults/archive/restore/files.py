@@ -14,8 +14,8 @@ from holdfast.files.sparse import PAGE, write_at, write_sparse
 from holdfast.files.target import Target
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.errors import Unavailable
-from holdfast.vaults.archive.restore_survey import Job
-from holdfast.vaults.archive.restore_tasks import Meta, join
+from holdfast.vaults.archive.restore.survey import Job
+from holdfast.vaults.archive.restore.tasks import Meta, join
 from holdfast.vaults.base import Overwrite
 
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -12,8 +12,8 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound
 from holdfast.repository import Repository
 from holdfast.vaults.archive.read import find_node, parts_of
-from holdfast.vaults.archive.restore_survey import Job, Surveyor
-from holdfast.vaults.archive.restore_tasks import Folder, Selection, Visit, meta_of
+from holdfast.vaults.archive.restore.survey import Job, Surveyor
+from holdfast.vaults.archive.restore.tasks import Folder, Selection, Visit, meta_of
 from holdfast.vaults.base import RestoreOptions, SnapshotInfo
 
 

@@ -10,11 +10,11 @@ from operator import itemgetter
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.target import Target
 from holdfast.kernel.errors import HoldfastError, Invalid
-from holdfast.vaults.archive.restore_files import FileWriter
-from holdfast.vaults.archive.restore_packs import PackReader
-from holdfast.vaults.archive.restore_parts import PartWriter, Temporaries
-from holdfast.vaults.archive.restore_survey import Job, Surveyor
-from holdfast.vaults.archive.restore_tasks import (
+from holdfast.vaults.archive.restore.files import FileWriter
+from holdfast.vaults.archive.restore.packs import PackReader
+from holdfast.vaults.archive.restore.parts import PartWriter, Temporaries
+from holdfast.vaults.archive.restore.survey import Job, Surveyor
+from holdfast.vaults.archive.restore.tasks import (
     Answer,
     Finish,
     Meta,

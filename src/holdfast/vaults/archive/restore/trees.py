@@ -10,8 +10,8 @@ from holdfast.format.jsonfields import load_object
 from holdfast.kernel.errors import Corrupt, HoldfastError
 from holdfast.kernel.ids import BlobId, PackId, short
 from holdfast.repository import Repository
-from holdfast.vaults.archive.restore_packs import PackReader
-from holdfast.vaults.archive.restore_tasks import Visit
+from holdfast.vaults.archive.restore.packs import PackReader
+from holdfast.vaults.archive.restore.tasks import Visit
 
 _BATCH_BYTES = 64 << 10  # as stored: about 1,000 nodes
 _BATCH_VISITS = 64

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, HoldfastError
 from holdfast.kernel.pool import Pool
-from holdfast.vaults.archive.restore_finish import apply_folder, link_or_copy
-from holdfast.vaults.archive.restore_parts import Identity
-from holdfast.vaults.archive.restore_plan import Plan
-from holdfast.vaults.archive.restore_tasks import Answer, Big, Finish, Note, Task, WriteParts, Written
-from holdfast.vaults.archive.restore_write import Writer
+from holdfast.vaults.archive.restore.finish import apply_folder, link_or_copy
+from holdfast.vaults.archive.restore.parts import Identity
+from holdfast.vaults.archive.restore.plan import Plan
+from holdfast.vaults.archive.restore.tasks import Answer, Big, Finish, Note, Task, WriteParts, Written
+from holdfast.vaults.archive.restore.write import Writer
 from holdfast.vaults.base import RestoreSummary
 
 

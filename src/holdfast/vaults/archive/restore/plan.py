@@ -9,8 +9,8 @@ from operator import itemgetter
 
 from holdfast.kernel.ids import PackId
 from holdfast.repository.index import Index
-from holdfast.vaults.archive.restore_rows import Rows
-from holdfast.vaults.archive.restore_tasks import (
+from holdfast.vaults.archive.restore.rows import Rows
+from holdfast.vaults.archive.restore.tasks import (
     Big,
     Folder,
     Linked,

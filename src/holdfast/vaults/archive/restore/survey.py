@@ -17,9 +17,9 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound, Unavailable
 from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
-from holdfast.vaults.archive.restore_nodes import PlainFile, is_possible, split_plain
-from holdfast.vaults.archive.restore_rows import Rows
-from holdfast.vaults.archive.restore_tasks import (
+from holdfast.vaults.archive.restore.nodes import PlainFile, is_possible, split_plain
+from holdfast.vaults.archive.restore.rows import Rows
+from holdfast.vaults.archive.restore.tasks import (
     Folder,
     Linked,
     Meta,
@@ -29,7 +29,7 @@ from holdfast.vaults.archive.restore_tasks import (
     join,
     meta_of,
 )  # fmt: skip
-from holdfast.vaults.archive.restore_trees import TreeReader
+from holdfast.vaults.archive.restore.trees import TreeReader
 from holdfast.vaults.base import Overwrite, RestoreOptions
 
 NODES_PER_TASK = 3000  # after so many a worker hands back the folders that it has not begun

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from holdfast.kernel.ids import BlobId, PackId, short
 from holdfast.repository.index import Index
-from holdfast.vaults.archive.restore_tasks import Big, Meta, Part, Plain, Small, Spot, join
+from holdfast.vaults.archive.restore.tasks import Big, Meta, Part, Plain, Small, Spot, join
 
 _SPOT_BITS = 20  # small files are grouped by the MiB of a pack: fine enough to share 100,000 of them among workers
 

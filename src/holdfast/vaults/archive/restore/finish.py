@@ -13,10 +13,10 @@ from holdfast.files.sparse import write_sparse
 from holdfast.files.target import Target
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.errors import HoldfastError
-from holdfast.vaults.archive.restore_plan import Plan
-from holdfast.vaults.archive.restore_survey import Job
-from holdfast.vaults.archive.restore_tasks import Folder
-from holdfast.vaults.archive.restore_write import Writer
+from holdfast.vaults.archive.restore.plan import Plan
+from holdfast.vaults.archive.restore.survey import Job
+from holdfast.vaults.archive.restore.tasks import Folder
+from holdfast.vaults.archive.restore.write import Writer
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 

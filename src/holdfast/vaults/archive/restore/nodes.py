@@ -10,7 +10,7 @@ from holdfast.format.filemode import posix_permissions
 from holdfast.format.gostring import unquote_name
 from holdfast.format.node import Node, node_from_json
 from holdfast.format.time import parse_time
-from holdfast.vaults.archive.restore_tasks import Meta
+from holdfast.vaults.archive.restore.tasks import Meta
 
 RESERVED = frozenset((b"", b".", b".."))
 
