@@ -8,12 +8,12 @@ from setuptools import Extension, setup
 stable_abi = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 native = Extension(
-    "holdfast.format._native",
-    [f"src/holdfast/format/{name}.c" for name in ("_native", "_chunker", "_scrypt")],
-    depends=["src/holdfast/format/_native.h"],
+    "holdfast._native",
+    [f"native/{name}.c" for name in ("module", "chunker", "scrypt", "files")],
+    depends=["native/native.h"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],
     py_limited_api=stable_abi,
-    optional=True,  # without a compiler Python serves: see holdfast.format.chunker and holdfast.format.keyfile
+    optional=True,  # without a compiler Python serves: see decision 0012
 )
 
 setup(

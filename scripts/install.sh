@@ -46,6 +46,6 @@ else
 fi
 "$venv/bin/python" -m compileall -q src || true # only for a quicker first start
 
-if ! "$venv/bin/python" -c 'import holdfast.format._native' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import holdfast._native' 2>/dev/null; then
     echo "note: no C compiler was usable, so data is cut by slower Python code and passwords take longer to check (see README)." >&2
 fi

@@ -141,6 +141,7 @@ def test_a_full_disk_is_said_and_harms_nothing(tmp_path: Path, small_disk: Path)
 def parallel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes from the first moment on, with small tasks."""
     monkeypatch.setattr("holdfast.vaults.archive.backup.run.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.run.FIRST_ALONE_SECONDS", 0.0)
     monkeypatch.setattr("holdfast.vaults.archive.backup.saver.BYTES_PER_TASK", 100_000)
 
 

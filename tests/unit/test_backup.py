@@ -57,7 +57,7 @@ def test_every_byte_comes_back(tmp_path: Path, folder: Path) -> None:
 def test_processes_make_the_same_tree_as_one(
     tmp_path: Path, folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.backup.run.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.run.FIRST_ALONE_SECONDS", 0.0)
     monkeypatch.setattr("holdfast.vaults.archive.backup.saver.ENTRIES_PER_TASK", 2)
     alone, shared = twin_vaults(tmp_path)
     save(alone, folder)
@@ -66,7 +66,7 @@ def test_processes_make_the_same_tree_as_one(
 
 
 def test_a_big_file_shared_by_processes_is_cut_as_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.vaults.archive.backup.run.ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.vaults.archive.backup.run.FIRST_ALONE_SECONDS", 0.0)
     source = tmp_path / "source"
     source.mkdir()
     (source / "big").write_bytes(random.Random(2).randbytes(40_000_000))

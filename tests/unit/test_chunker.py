@@ -114,7 +114,7 @@ def test_boundaries_are_those_that_restic_stored(name: str) -> None:
 def test_native_cuts_follow_the_definition(
     data: bytes, low_bits: int, minimum: int, spread: int, mask_bits: int
 ) -> None:
-    from holdfast.format import _native
+    from holdfast import _native
 
     polynomial = 1 << 53 | low_bits
     mask = (1 << mask_bits) - 1
@@ -125,7 +125,7 @@ def test_native_cuts_follow_the_definition(
 @needs_native
 def test_hits_far_apart_are_found_in_every_lane() -> None:
     """Windows of zeros, planted at many distances from a chunk's start, are the only hits under a mask of 53 bits."""
-    from holdfast.format import _native
+    from holdfast import _native
 
     tables = _native.tables(POLYNOMIAL)
     base = bytearray(noise(100_000).replace(b"\0", b"\1"))
@@ -214,7 +214,7 @@ def test_a_polynomial_that_restic_would_not_make_is_refused(polynomial: int) -> 
 
 @needs_native
 def test_the_extension_refuses_nonsense_and_keeps_no_references() -> None:
-    from holdfast.format import _native
+    from holdfast import _native
 
     tables = _native.tables(POLYNOMIAL)
     for arguments in [

@@ -46,7 +46,7 @@ def fresh_self_test() -> Iterator[None]:
 @needs_native
 def test_romix_vector() -> None:
     """RFC 7914, section 10."""
-    from holdfast.format._native import romix
+    from holdfast._native import romix
 
     block = bytes.fromhex(
         "f7ce0b653d2d72a4108cf5abe912ffdd777616dbbb27a70e8204f3ae2d0f6fad89f68f4811d1e87bcc3bd7400a9ffd29"
@@ -75,7 +75,7 @@ def test_romix_vector() -> None:
 def test_romix_makes_what_openssl_derives(
     log_n: int, r: int, p: int, password: bytes, salt: bytes, pairs: bool
 ) -> None:
-    from holdfast.format._native import romix
+    from holdfast._native import romix
 
     size = 128 * r * (2 if pairs else 1)
     blocks = hashlib.pbkdf2_hmac("sha256", password, salt, 1, 128 * r * p)
@@ -86,7 +86,7 @@ def test_romix_makes_what_openssl_derives(
 
 @needs_native
 def test_romix_takes_every_contiguous_buffer_and_changes_none() -> None:
-    from holdfast.format._native import romix
+    from holdfast._native import romix
 
     data = bytes(range(256))
     expected = romix(data, 32, 1)
@@ -109,7 +109,7 @@ def test_romix_takes_every_contiguous_buffer_and_changes_none() -> None:
     + [(128, n, 1) for n in (-(2**63), -2, 0, 1, 3, 2**20 - 1)],
 )
 def test_romix_refuses_what_is_no_scrypt(size: int, n: int, r: int) -> None:
-    from holdfast.format._native import romix
+    from holdfast._native import romix
 
     with pytest.raises(ValueError):
         romix(bytes(size), n, r)
@@ -118,7 +118,7 @@ def test_romix_refuses_what_is_no_scrypt(size: int, n: int, r: int) -> None:
 @needs_native
 @pytest.mark.parametrize("n", [2**62, 2**56, 2**50])
 def test_romix_without_enough_memory_says_so(n: int) -> None:
-    from holdfast.format._native import romix
+    from holdfast._native import romix
 
     with pytest.raises(MemoryError):
         romix(bytes(128), n, 1)

@@ -22,7 +22,7 @@ from typing import Final
 from holdfast.kernel.errors import Invalid, Unsupported
 
 try:
-    from holdfast.format import _native
+    from holdfast import _native
 except ImportError:
     _native = None  # type: ignore[assignment]
 

@@ -17,7 +17,7 @@ from holdfast.format.jsonfields import load_object, take_base64, take_int, take_
 from holdfast.kernel.errors import Corrupt, Invalid, Unsupported
 
 try:
-    from holdfast.format import _native
+    from holdfast import _native
 except ImportError:
     _native = None  # type: ignore[assignment]
 

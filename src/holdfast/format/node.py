@@ -208,6 +208,14 @@ class NodeWriter:
             f'{self._head(name, st, user, group)}{size_part}{_links_part(st)}{attributes},"content":{listed}}}'
         ).encode()
 
+    def file_start(self, name: bytes, st: Stat, user: str, group: str) -> bytes:
+        """How :meth:`file` begins for a file whose size is as ``st`` says: all but its attributes and content.
+
+        A stored node that begins like this is of a file that has not changed since.
+        """
+        size_part = f',"size":{st.st_size}' if st.st_size else ""
+        return f'{self._head(name, st, user, group)}{size_part}{_links_part(st)},"'.encode()
+
     def directory_head(self, name: bytes, st: Stat, user: str, group: str, xattrs: Xattrs) -> bytes:
         """A directory up to its tree's id: the caller appends 64 hex digits and ``"}``."""
         attributes = _xattr_part(xattrs) if xattrs else ""

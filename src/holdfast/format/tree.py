@@ -50,7 +50,7 @@ def raw_nodes(data: bytes) -> list[tuple[bytes, bytes | None, dict[str, Any]]]:
     The JSON bytes are None for all nodes if the tree is not laid out as restic and Holdfast do. Raises ``Corrupt``
     for what cannot be a tree.
     """
-    slices = _slices(data)
+    slices = raw_slices(data)
     if slices is not None:
         try:
             return [(_name(fields := orjson.loads(raw)), raw, fields) for raw in slices]
@@ -60,7 +60,11 @@ def raw_nodes(data: bytes) -> list[tuple[bytes, bytes | None, dict[str, Any]]]:
     return [(_name(fields), None, fields) for fields in _listed(data)]
 
 
-def _slices(data: bytes) -> list[bytes] | None:
+def raw_slices(data: bytes) -> list[bytes] | None:
+    """The exact JSON of every node, found by the seams between them; None for a tree that is not laid out as restic's.
+
+    Not parsed: a slice of an unusual tree may be something else than a node.
+    """
     if not (data.startswith(_PREFIX) and data.endswith(_SUFFIX)):
         return None
     begin, end = len(_PREFIX), len(data) - len(_SUFFIX)

@@ -8,11 +8,18 @@ import stat
 import struct
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from holdfast.files.rules import Rules, Scope
+from holdfast.format.node import Stat
 
-_LISTED = struct.Struct("<HIqqqQQIIIQ")  # name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
+try:
+    from holdfast import _native
+except ImportError:  # no compiler was there: the same in Python, three times as slow
+    _native = None  # type: ignore[assignment]
+
+# name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
+_LISTED = struct.Struct("<HIqqqQQIIIQ")
 _IGNORE_FILE_LIMIT = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -25,7 +32,7 @@ class Item(NamedTuple):
     """One entry of a directory."""
 
     name: bytes
-    stat: os.stat_result
+    stat: Stat
 
 
 class Listing(NamedTuple):
@@ -177,35 +184,67 @@ def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | Non
     """``stat`` every name that ``scope`` lets through. Names that vanish meanwhile are left out.
 
     ``largest``: regular files above this many bytes are left out. ``salt`` goes into the key: what the stored tree
-    depends on beside the directory itself (user names, time zone).
+    depends on beside the directory itself (user names, time zone). Raises ``OSError``.
     """
     names.sort()
     items: list[Item] = []
     excluded = 0
-    digest = blake2b(salt, digest_size=16)
-    pieces: list[bytes] = []
-    excludes, pack, lstat = scope.excludes, _LISTED.pack, os.lstat
-    for name in names:
-        try:
-            st = lstat(name, dir_fd=fd)
-        except FileNotFoundError:
+    excludes = scope.excludes
+    for name, st in zip(names, _look(fd, names), strict=True):
+        if st is None:
             continue
-        mode = st.st_mode
-        kind = mode & 0o170000
-        is_dir = kind == 0o040000
+        kind = st.st_mode & 0o170000
         if kind == 0o140000:
             continue  # sockets mean nothing without their process
-        if excludes(name, is_dir) or (largest is not None and kind == 0o100000 and st.st_size > largest):
+        if excludes(name, kind == 0o040000) or (largest is not None and kind == 0o100000 and st.st_size > largest):
             excluded += 1
             continue
         items.append(Item(name, st))
-        size, links = (0, 0) if is_dir else (st.st_size, st.st_nlink)
-        pieces.append(
-            pack(
-                len(name), mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino, st.st_dev & 0xFFFFFFFFFFFFFFFF,
-                st.st_uid, st.st_gid, links, st.st_rdev,
-            )
+    packed = None if _native is None else _native.pack(items)
+    return Listing(
+        items, blake2b(_pack(items) if packed is None else packed, key=salt, digest_size=16).digest(), excluded
+    )
+
+
+def _look(fd: int, names: list[bytes]) -> list[Stat | None]:
+    """``lstat`` of each name in the directory ``fd``; None for what vanished."""
+    if _native is None:
+        return [_lstat(fd, name) for name in names]
+    found: list[Any] = _native.look(fd, names)
+    if NotImplemented in found:  # times that the extension cannot hold
+        return [_lstat(fd, name) if st is NotImplemented else st for name, st in zip(names, found, strict=True)]
+    return found
+
+
+def _lstat(fd: int, name: bytes) -> Stat | None:
+    try:
+        return os.lstat(name, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+
+
+def _pack(items: list[Item]) -> bytes:
+    """What ``_native.pack`` makes: one record an item."""
+    pieces: list[bytes] = []
+    for name, st in items:
+        size, links = (0, 0) if st.st_mode & 0o170000 == 0o040000 else (st.st_size, st.st_nlink)
+        record = _LISTED.pack(
+            len(name), st.st_mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino, st.st_dev & (1 << 64) - 1,
+            st.st_uid, st.st_gid, links & (1 << 32) - 1, st.st_rdev & (1 << 64) - 1,
         )  # fmt: skip
-        pieces.append(name)
-    digest.update(b"".join(pieces))
-    return Listing(items, digest.digest(), excluded)
+        pieces += (record, name)
+    return b"".join(pieces)
+
+
+def read_small(fd: int, name: bytes, size: int) -> tuple[bytes, Stat, bool] | None:
+    """A file that ``stat`` gave ``size`` bytes, read whole: (content, ``stat`` after reading, has extended attributes).
+
+    None where it is another length now, or where there is no extension: read it piece by piece then.
+    Raises ``OSError``.
+    """
+    if _native is None:
+        return None
+    data, after, has_xattrs = _native.read_small(fd, name, size)
+    if after is NotImplemented or after.st_size != len(data):
+        return None
+    return data, after, has_xattrs

@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
-import os
+from binascii import unhexlify
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+import orjson
 
 from holdfast.files.names import Names
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.filemode import go_mode
-from holdfast.format.node import NodeWriter
+from holdfast.format.gostring import json_name
+from holdfast.format.node import NodeWriter, Stat
 from holdfast.format.time import parse_time
-from holdfast.format.tree import raw_nodes
+from holdfast.format.tree import raw_nodes, raw_slices
 from holdfast.kernel.errors import Corrupt, NotFound
 from holdfast.kernel.ids import BlobId
 from holdfast.vaults.archive.backup.tasks import OldTree
 
 _KEPT_TREES = 64
+_NAME = len(b'{"name":"')
+_NAME_END = b'","type":"'
+_CONTENT = b'"content":["'
+_NO_CONTENT = b'"content":[]}'
+_SUBTREE = b'"subtree":"'
 
 
-class OldNode(NamedTuple):
-    """A regular file of the parent snapshot: its node's exact JSON (None if it must be made anew) and fields."""
+class OldNode:
+    """A node of the parent snapshot: its exact JSON, parsed only when needed."""
 
-    raw: bytes | None
-    fields: dict[str, Any]
+    __slots__ = ("_fields", "raw")
+
+    def __init__(self, raw: bytes, fields: dict[str, Any] | None = None) -> None:
+        self.raw = raw
+        self._fields = fields
 
     @property
-    def size(self) -> int:
-        """Bytes of content."""
-        size: int = self.fields.get("size") or 0
-        return size
+    def fields(self) -> dict[str, Any]:
+        """The parsed node; empty if this is none."""
+        if self._fields is None:
+            try:
+                fields = orjson.loads(self.raw)
+            except orjson.JSONDecodeError:
+                fields = {}
+            self._fields = fields if isinstance(fields, dict) else {}
+        return self._fields
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a regular file."""
+        return self.fields.get("type") == "file"
 
 
 class OldTrees:
-    """Trees of the parent snapshot, a few of them kept parsed. A damaged or missing tree counts as no tree at all:
-    the files are then read again, which also heals the vault."""
+    """Trees of the parent snapshot, a few of them kept taken apart. A damaged or missing tree counts as no tree at all:
+    the files are then read again, which also heals the vault.
+    """
 
     def __init__(
-        self, read: Callable[[BlobId], bytes], writer: NodeWriter, names: Names, has_blob: Callable[[bytes], bool]
+        self,
+        read: Callable[[BlobId], bytes],
+        writer: NodeWriter,
+        names: Names,
+        has_blob: Callable[[bytes], bool],
+        *,
+        trusted: bool,
     ) -> None:
         self._read = read
         self._writer = writer
         self._names = names
         self._has_blob = has_blob
-        self._files: dict[BlobId, dict[bytes, OldNode]] = {}
-        self._subtrees: dict[BlobId, dict[bytes, BlobId]] = {}
+        self._trusted = trusted  # every index file of the parent's time is still there, and so are all its blobs
+        self._trees: dict[BlobId, dict[bytes, OldNode]] = {}
 
     def resolve(self, old: OldTree) -> BlobId | None:
         """The id of a directory's tree in the parent snapshot, or None."""
@@ -52,55 +79,76 @@ class OldTrees:
             return old
         above, name = old
         tree = self.resolve(above)  # type: ignore[arg-type]
-        if tree is None:
+        node = self.find(self.nodes(tree), name)
+        if node is None:
             return None
-        self._load(tree)
-        return self._subtrees[tree].get(name)
+        at = node.raw.rfind(_SUBTREE) + len(_SUBTREE)
+        try:
+            subtree = unhexlify(node.raw[at : at + 64])
+        except ValueError:
+            return None
+        return BlobId(subtree) if len(subtree) == 32 else None
 
     def nodes(self, tree: BlobId | None) -> dict[bytes, OldNode]:
-        """The regular files of an old tree by name."""
+        """The nodes of an old tree, by their names as JSON has them (see :meth:`find`)."""
         if tree is None:
             return {}
-        self._load(tree)
-        return self._files[tree]
+        found = self._trees.get(tree)
+        if found is None:
+            if len(self._trees) >= _KEPT_TREES:
+                self._trees.pop(next(iter(self._trees)))
+            found = self._trees[tree] = self._take_apart(tree)
+        return found
 
-    def unchanged(self, old: OldNode, name: bytes, st: os.stat_result, path: bytes) -> bytes | None:
-        """The file's node if size, mtime, ctime and inode are what they were and the vault still holds its content."""
+    @staticmethod
+    def find(nodes: dict[bytes, OldNode], name: bytes) -> OldNode | None:
+        """The node of that name."""
+        return nodes.get(json_name(name).encode()) if nodes else None
+
+    def unchanged(
+        self, nodes: dict[bytes, OldNode], name: bytes, st: Stat, path: bytes
+    ) -> tuple[bytes | None, OldNode | None]:
+        """(the file's node, if it has not changed; what the parent has under that name, if anything).
+
+        Unchanged: size, mtime, ctime and inode are what they were, and the vault still holds the content. ``path``
+        reaches the file, for its attributes.
+        """
+        start = self._writer.file_start(name, st, self._names.user(st.st_uid), self._names.group(st.st_gid))
+        old = nodes.get(start[_NAME : start.find(_NAME_END)])
+        if old is None:
+            return None, None
+        raw = old.raw
+        # Attributes cannot change without ctime, which stands in what is compared: the node is what we would write.
+        if raw.startswith(start):
+            if self._trusted and raw.endswith((b'"]}', _NO_CONTENT)):
+                return raw, old
+            ids = _content(raw)
+            if ids is not None:
+                return (raw if all(map(self._has_blob, ids)) else None), old
+        return self._remade(old, name, st, path), old
+
+    def _remade(self, old: OldNode, name: bytes, st: Stat, path: bytes) -> bytes | None:
+        """Another program's node, or one of the same content with another owner, mode or time zone: written anew."""
         fields = old.fields
         content = fields.get("content")
         if (
-            (fields.get("size") or 0) != st.st_size
+            content is None
+            or (fields.get("size") or 0) != st.st_size
             or (fields.get("inode") or 0) != st.st_ino
             or not self._same_time(fields.get("mtime"), st.st_mtime_ns)
             or not self._same_time(fields.get("ctime"), st.st_ctime_ns)
-            or content is None
         ):
             return None
         try:
-            ids = [bytes.fromhex(identifier) for identifier in content]
+            ids = [unhexlify(identifier) for identifier in content]
         except (TypeError, ValueError):
             return None
         if not all(map(self._has_blob, ids)):
             return None
         user, group = self._names.user(st.st_uid), self._names.group(st.st_gid)
-        if (
-            old.raw is not None
-            and fields.get("mode") == go_mode(st.st_mode)
-            and fields.get("uid") == st.st_uid
-            and fields.get("gid") == st.st_gid
-            and (fields.get("user") or "") == user
-            and (fields.get("group") or "") == group
-            and fields.get("links") == st.st_nlink
-            and fields.get("device_id") == st.st_dev
-            and fields.get("atime") == fields.get("mtime")
-            and self._writer.time(st.st_mtime_ns) == fields.get("mtime")
-            and self._writer.time(st.st_ctime_ns) == fields.get("ctime")
-        ):
-            return old.raw  # attributes cannot change without ctime: the node is what we would write
-        xattrs = read_xattrs(path)
-        return self._writer.file(name, st, user, group, xattrs, ids, st.st_size)
+        return self._writer.file(name, st, user, group, read_xattrs(path), ids, st.st_size)
 
-    def why_changed(self, old: OldNode, st: os.stat_result) -> str:
+    def why_changed(self, old: OldNode, st: Stat) -> str:
         """In words, what differs from the parent snapshot."""
         fields = old.fields
         reasons = []
@@ -117,28 +165,31 @@ class OldTrees:
     def _same_time(self, text: object, ns: int) -> bool:
         if text == self._writer.time(ns):
             return True
-        if not isinstance(text, str):
-            return False
         try:
-            return parse_time(text) == ns
+            return isinstance(text, str) and parse_time(text) == ns
         except Corrupt:
             return False
 
-    def _load(self, tree: BlobId) -> None:
-        if tree in self._files:
-            return
-        files: dict[bytes, OldNode] = {}
-        subtrees: dict[bytes, BlobId] = {}
+    def _take_apart(self, tree: BlobId) -> dict[bytes, OldNode]:
         try:
-            for name, raw, fields in raw_nodes(self._read(tree)):
-                if fields.get("type") == "file":
-                    files[name] = OldNode(raw, fields)
-                elif fields.get("type") == "dir" and fields.get("subtree"):
-                    subtrees[name] = BlobId(bytes.fromhex(fields["subtree"]))
-        except (Corrupt, NotFound, TypeError, ValueError):
-            files, subtrees = {}, {}
-        if len(self._files) >= _KEPT_TREES:
-            self._files.pop(next(iter(self._files)))
-            self._subtrees.pop(next(iter(self._subtrees)))
-        self._files[tree] = files
-        self._subtrees[tree] = subtrees
+            data = self._read(tree)
+            slices = raw_slices(data)
+            if slices is not None:
+                return {raw[_NAME : raw.find(_NAME_END)]: OldNode(raw) for raw in slices}
+            return {json_name(name).encode(): OldNode(orjson.dumps(node), node) for name, _, node in raw_nodes(data)}
+        except (Corrupt, NotFound):
+            return {}
+
+
+def _content(raw: bytes) -> list[bytes] | None:
+    """The blobs of a file's node whose last field is its content; None if it is not."""
+    if raw.endswith(_NO_CONTENT):
+        return []
+    at = raw.rfind(_CONTENT)
+    if at < 0 or not raw.endswith(b'"]}'):
+        return None
+    try:
+        ids = [unhexlify(identifier) for identifier in raw[at + len(_CONTENT) : -3].split(b'","')]
+    except ValueError:
+        return None
+    return ids if all(len(identifier) == 32 for identifier in ids) else None

@@ -31,6 +31,7 @@ from holdfast.vaults.archive.backup.top import begin
 from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome, Problem
 
 ALONE_SECONDS = 0.15  # what is done by then needs no worker processes; forking three costs about 30 ms
+FIRST_ALONE_SECONDS = 0.03  # with nothing to compare with there is more to do
 
 
 def backup(
@@ -149,7 +150,7 @@ class _Backup:
         assembly = Assembly(saver, submit, record, self._tell)
         try:
             begin(targets, self._options, parent, saver, assembly, submit, self._tell)
-            self._alone(queue, saver, assembly)
+            self._alone(queue, saver, assembly, FIRST_ALONE_SECONDS if parent.tree is None else ALONE_SECONDS)
             if queue and not self._cancel.requested:
                 with self._estimating(targets), Pool(lambda: Saver(job).answers, self._workers()) as pool:
                     pools.append(pool)
@@ -198,9 +199,9 @@ class _Backup:
             return 0
         return default_size() if self._options.workers is None else self._options.workers
 
-    def _alone(self, queue: deque[Task], saver: Saver, assembly: Assembly) -> None:
+    def _alone(self, queue: deque[Task], saver: Saver, assembly: Assembly, seconds: float) -> None:
         """Work in this process for a moment: most backups of a small or unchanged folder end here."""
-        deadline = self._clock.monotonic() + ALONE_SECONDS
+        deadline = self._clock.monotonic() + seconds
         while queue and self._clock.monotonic() < deadline and not self._cancel.requested:
             for answer in saver.answers(queue.popleft()):
                 assembly.take(answer)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.files.names import Names
 from holdfast.files.rules import Scope
-from holdfast.files.xattrs import read_xattrs
-from holdfast.format.chunker import Chunker
-from holdfast.format.node import NodeWriter
+from holdfast.files.xattrs import Xattrs, read_xattrs
+from holdfast.format.chunker import MIN_SIZE, Chunker
+from holdfast.format.node import NodeWriter, Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
-from holdfast.sources.directory import Item, Lister, Listing, open_directory, open_file
+from holdfast.sources.directory import Item, Lister, Listing, open_directory, open_file, read_small
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
 from holdfast.vaults.archive.backup.frames import Frame
@@ -82,7 +82,7 @@ class Saver:
         self._reader = ContentReader(self.store, Chunker(job.repository.config.polynomial), job.cancel)
         self.names = Names()
         self.nodes = NodeWriter(job.offset_at)
-        self.old_trees = OldTrees(self.store.read_tree, self.nodes, self.names, self.store.has)
+        self.old_trees = OldTrees(self.store.read_tree, self.nodes, self.names, self.store.has, trusted=bool(job.memo))
         self._tickets = itertools.count(os.getpid() << 40)
         self._report = Report()
         self._frames: dict[int, Frame] = {}
@@ -226,10 +226,9 @@ class Saver:
         cancel = self._job.cancel
         for item in listing.items:
             kind = item.stat.st_mode & _KIND
-            known = old_nodes.get(item.name) if old_nodes else None
             try:
                 if kind == _FILE:
-                    part = self._save_file(frame, fd, item, path, known)
+                    part = self._save_file(frame, fd, item, path, old_nodes)
                     if cancel.requested:
                         cancel.check()
                 elif kind == _DIR:
@@ -247,7 +246,7 @@ class Saver:
                     part = self.nodes.directory_head(item.name, item.stat, user, group, ())
             parts.append(part)
 
-    def directory_head(self, name: bytes, st: os.stat_result, path: bytes) -> bytes:
+    def directory_head(self, name: bytes, st: Stat, path: bytes) -> bytes:
         """The node of a directory up to its tree's id."""
         xattrs = read_xattrs(path)
         return self.nodes.directory_head(name, st, self.names.user(st.st_uid), self.names.group(st.st_gid), xattrs)
@@ -263,25 +262,36 @@ class Saver:
             raise OSError(errno.EINVAL, "is of a kind that cannot be saved")
         return self.nodes.special(item.name, st, user, group, read_xattrs(path))
 
-    def save_file(self, item: Item, path: bytes, known: OldNode | None) -> bytes | None:
+    def save_file(self, item: Item, path: bytes, old_nodes: dict[bytes, OldNode]) -> bytes | None:
         """The node of a single file that the user named, without a directory around it."""
         frame = Frame(0, 0, 0, b"")
-        return self._save_file(frame, None, item, path.rpartition(b"/")[0], known, whole=True)
+        return self._save_file(frame, None, item, path.rpartition(b"/")[0], old_nodes, whole=True)
 
     def _save_file(
-        self, frame: Frame, dir_fd: int | None, item: Item, folder: bytes, known: OldNode | None, *, whole: bool = False
+        self,
+        frame: Frame,
+        dir_fd: int | None,
+        item: Item,
+        folder: bytes,
+        old_nodes: dict[bytes, OldNode],
+        *,
+        whole: bool = False,
     ) -> bytes | None:
         name, st = item
         counts = self._report.counts
-        if known is not None and not self._job.force:
-            path = folder + b"/" + name if dir_fd is None else _reachable(folder, name, dir_fd)
-            node = self.old_trees.unchanged(known, name, st, path)
-            if node is not None:
-                counts.files_unmodified += 1
-                counts.total_bytes += known.size
-                if self._job.verbose:
-                    self._tell("unchanged", folder + b"/" + name, "")
-                return node
+        known = None
+        if old_nodes:
+            if self._job.force:
+                known = self.old_trees.find(old_nodes, name)
+            else:
+                path = folder + b"/" + name if dir_fd is None else _reachable(folder, name, dir_fd)
+                node, known = self.old_trees.unchanged(old_nodes, name, st, path)
+                if node is not None:
+                    counts.files_unmodified += 1
+                    counts.total_bytes += st.st_size
+                    if self._job.verbose:
+                        self._tell("unchanged", folder + b"/" + name, "")
+                    return node
         apart = APART if self._bytes < BYTES_PER_TASK else APART_LATE
         if st.st_size >= apart and self._job.share_files and not whole and len(folder) < _LONG_PATH:
             file = next(self._tickets)
@@ -290,13 +300,7 @@ class Saver:
                 BigFile(file, frame.ticket, len(frame.parts), folder + b"/" + name, name, st.st_size, known is not None)
             )
             return None
-        fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
-        try:
-            content, size = self._reader.save(fd, st.st_size)
-            after = os.fstat(fd)
-            xattrs = read_xattrs(fd)
-        finally:
-            os.close(fd)
+        content, size, after, xattrs = self._read(dir_fd, name, st, folder)
         if after.st_mtime_ns != st.st_mtime_ns or after.st_size != st.st_size or after.st_ino != st.st_ino:
             if after.st_mode & _KIND != _FILE:
                 raise OSError(errno.ESTALE, CHANGED_KIND)
@@ -308,7 +312,7 @@ class Saver:
             self._tell("warning", folder + b"/" + name, f"gave {size} bytes though its size is {st.st_size}")
         self._bytes += size
         counts.total_bytes += size
-        if known is None:
+        if known is None or not known.is_file:
             counts.files_new += 1
         else:
             counts.files_changed += 1
@@ -316,6 +320,23 @@ class Saver:
             why = "" if known is None else self.old_trees.why_changed(known, st)
             self._tell("new" if known is None else "changed", folder + b"/" + name, why)
         return self.nodes.file(name, st, self.names.user(st.st_uid), self.names.group(st.st_gid), xattrs, content, size)
+
+    def _read(
+        self, dir_fd: int | None, name: bytes, st: Stat, folder: bytes
+    ) -> tuple[Sequence[BlobId], int, Stat, Xattrs]:
+        """Store a file's content; returns its blobs, the bytes that were read, and what the file is like afterwards."""
+        if dir_fd is not None and st.st_size < MIN_SIZE:
+            whole = read_small(dir_fd, name, st.st_size)
+            if whole is not None:
+                data, after, has_xattrs = whole
+                xattrs = read_xattrs(_reachable(folder, name, dir_fd)) if has_xattrs else ()
+                return ((self.store.add_data(data),) if data else ()), len(data), after, xattrs
+        fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
+        try:
+            content, size = self._reader.save(fd, st.st_size)
+            return content, size, os.fstat(fd), read_xattrs(fd)
+        finally:
+            os.close(fd)
 
     def _failed_item(self, path: bytes, error: OSError) -> None:
         if error.errno == errno.ENOENT:

@@ -93,7 +93,7 @@ class _Start:
             if kind == _DIR:
                 return self._saver.directory_head(name, st, path), True
             if kind == _FILE:
-                known = self._saver.old_trees.nodes(frame.old_tree).get(name)
+                known = self._saver.old_trees.nodes(frame.old_tree)
                 return self._saver.save_file(Item(name, st), path, known), False
             return self._saver.save_other(Item(name, st), path, None), False
         except OSError as error:

@@ -1,4 +1,4 @@
-/* What the sources of the extension show each other: the functions that _native.c offers to Python. */
+/* What the sources of the extension show each other: the functions that module.c offers to Python. */
 #ifndef HOLDFAST_NATIVE_H
 #define HOLDFAST_NATIVE_H
 
@@ -18,5 +18,13 @@
 HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *argument); /* METH_O */
 HIDDEN PyObject *chunker_cuts(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
+HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
+
+/* The module's state belongs to files.c alone. */
+#define FILES_STATE_SIZE 16
+HIDDEN int files_exec(PyObject *module);
+HIDDEN void files_free(void *module);
 
 #endif

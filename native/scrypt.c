@@ -8,7 +8,7 @@
  * operation does the same step of all four quarter rounds, and going from columns to rows is a rotation within vectors.
  * Words are reordered once on the way in and once on the way out; in between there is no byte order.
  */
-#include "_native.h"
+#include "native.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  *
  * Only bytes are loaded from the data: any alignment and any byte order give the same result.
  */
-#include "_native.h"
+#include "native.h"
 
 #include <stddef.h>
 #include <stdint.h>

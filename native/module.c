@@ -1,0 +1,34 @@
+/* The one extension module, optional: what is too slow in Python (chunker, files) or in OpenSSL (scrypt). */
+#include "native.h"
+
+static PyMethodDef methods[] = {
+    {"tables", chunker_tables, METH_O, "tables(polynomial) -> bytes: lookup tables for cuts(), of this machine only."},
+    {"cuts", chunker_cuts, METH_VARARGS,
+     "cuts(tables, data, scanned, final, minimum, maximum, mask) -> list of chunk lengths from the front of data."},
+    {"romix", scrypt_romix, METH_VARARGS,
+     "romix(blocks, n, r) -> bytes: scrypt's ROMix of one or two blocks of 128 * r bytes each."},
+    {"look", files_look, METH_VARARGS,
+     "look(dir_fd, names) -> list: lstat of each name; None if it vanished, NotImplemented if its times do not fit."},
+    {"pack", files_pack, METH_O,
+     "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
+    {"read_small", files_read_small, METH_VARARGS,
+     "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)files_exec}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_native",
+    .m_doc = "What Python is too slow for: chunk boundaries, scrypt's lanes, stat and read of many files.",
+    .m_size = FILES_STATE_SIZE,
+    .m_free = files_free,
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,36 @@
+"""Types of the C extension; see native/*.c."""
+
+from collections.abc import Sequence
+from typing import final
+
+@final
+class Stat:
+    """What stat(2) says, under the names of ``os.stat_result``."""
+
+    st_mode: int
+    st_uid: int
+    st_gid: int
+    st_nlink: int
+    st_ino: int
+    st_dev: int
+    st_rdev: int
+    st_size: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+
+def tables(polynomial: int, /) -> bytes: ...
+def cuts(
+    tables: bytes,
+    data: bytes | bytearray | memoryview,
+    scanned: int,
+    final: bool,
+    minimum: int,
+    maximum: int,
+    mask: int,
+    /,
+) -> list[int]: ...
+def romix(blocks: bytes | bytearray | memoryview, n: int, r: int, /) -> bytes: ...
+def look(dir_fd: int, names: list[bytes], /) -> list[Stat | None]: ...
+def pack(items: Sequence[tuple[bytes, object]], /) -> bytes | None: ...
+def read_small(dir_fd: int, name: bytes, size: int, /) -> tuple[bytes, Stat, bool]: ...
