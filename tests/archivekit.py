@@ -69,6 +69,11 @@ def _below(repository: Repository, tree: BlobId, folder: bytes) -> Iterator[tupl
             yield from _below(repository, node.subtree, path)
 
 
+def tree_of(vault: ArchiveVault, folder: Path) -> BlobId | None:
+    """The tree of a folder in the latest snapshot. (The root's own tree also tells the times of the folders above.)"""
+    return dict(nodes(vault))[os.fsencode(folder)].subtree
+
+
 def files(vault: ArchiveVault, below: Path, snapshot: bytes | None = None) -> dict[bytes, bytes]:
     """Path relative to ``below`` -> content of every regular file of a snapshot. Every blob is verified on the way."""
     prefix = os.fsencode(below) + b"/"

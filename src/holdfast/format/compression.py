@@ -42,6 +42,13 @@ class Decompressor:
             raise Corrupt("compressed data has the wrong length", hint=_HINT, expected=size, actual=len(plain))
         return plain
 
+    def decompress_own(self, data: bytes) -> bytes:
+        """The plaintext of a frame that :class:`Compressor` has just made: its size is known to be honest."""
+        try:
+            return self._context.decompress(data)
+        except zstandard.ZstdError as error:
+            raise Corrupt("what was compressed does not decompress", detail=str(error)) from error
+
     def decompress_bounded(self, data: Buffer, *, limit: int) -> bytes:
         """The plaintext of one frame, at most ``limit`` bytes; see :func:`decompress`."""
         try:

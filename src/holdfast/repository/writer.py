@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from holdfast.format.index import encode_index
-from holdfast.format.pack import Blob
 from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.errors import HoldfastError
-from holdfast.kernel.ids import PackId, SnapshotId
+from holdfast.kernel.ids import SnapshotId
 from holdfast.repository import layout
 from holdfast.repository.locks import Lock
 from holdfast.repository.packer import Pack
@@ -40,14 +38,14 @@ class Writer:
     def save_index(self) -> None:
         """Write everything that was recorded and not yet saved; after this those blobs are found by anybody."""
         while self._pending:
-            part: list[tuple[PackId, list[Blob]]] = []
+            part: list[bytes] = []
             blobs = 0
             for pack in self._pending:
                 if part and blobs + pack.count > INTERIM_BLOBS:
                     break
-                part.append((pack.id, pack.blobs))
+                part.append(b'{"id":"%s","blobs":[%s]}' % (pack.id.hex().encode(), pack.listed))
                 blobs += pack.count
-            self._repository.write_unpacked(layout.INDEX, encode_index(part))
+            self._repository.write_unpacked(layout.INDEX, b'{"packs":[%s]}\n' % b",".join(part))
             del self._pending[: len(part)]
         self._pending_blobs = 0
         self._last_save = self._repository.clock.monotonic()
