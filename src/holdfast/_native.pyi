@@ -18,7 +18,6 @@ class Stat:
     st_mtime_ns: int
     st_ctime_ns: int
 
-
 def tables(polynomial: int, /) -> bytes: ...
 def cuts(
     tables: bytes,

@@ -1,0 +1,316 @@
+/* One system call after the other without Python in between: stat of many names, and reading a small file whole. */
+#include "native.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <structmember.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/xattr.h>
+#endif
+
+#ifdef __APPLE__
+#define MTIME(st) ((st).st_mtimespec)
+#define CTIME(st) ((st).st_ctimespec)
+#else
+#define MTIME(st) ((st).st_mtim)
+#define CTIME(st) ((st).st_ctim)
+#endif
+#ifndef O_NOATIME
+#define O_NOATIME 0
+#endif
+
+#define BATCH 256
+#define RECORD 66 /* bytes of "<HIqqqQQIIIQ" */
+#define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
+
+typedef struct {
+    PyObject_HEAD
+    unsigned int mode, uid, gid;
+    unsigned long long links, inode, device, rdev;
+    long long size, mtime_ns, ctime_ns;
+} Stat;
+
+static PyMemberDef stat_members[] = {
+    {"st_mode", T_UINT, offsetof(Stat, mode), READONLY, NULL},
+    {"st_uid", T_UINT, offsetof(Stat, uid), READONLY, NULL},
+    {"st_gid", T_UINT, offsetof(Stat, gid), READONLY, NULL},
+    {"st_nlink", T_ULONGLONG, offsetof(Stat, links), READONLY, NULL},
+    {"st_ino", T_ULONGLONG, offsetof(Stat, inode), READONLY, NULL},
+    {"st_dev", T_ULONGLONG, offsetof(Stat, device), READONLY, NULL},
+    {"st_rdev", T_ULONGLONG, offsetof(Stat, rdev), READONLY, NULL},
+    {"st_size", T_LONGLONG, offsetof(Stat, size), READONLY, NULL},
+    {"st_mtime_ns", T_LONGLONG, offsetof(Stat, mtime_ns), READONLY, NULL},
+    {"st_ctime_ns", T_LONGLONG, offsetof(Stat, ctime_ns), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static void stat_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot stat_slots[] = {
+    {Py_tp_members, stat_members},
+    {Py_tp_dealloc, (void *)stat_dealloc},
+    {Py_tp_doc, "What stat(2) says of a file, with the attribute names of os.stat_result."},
+    {0, NULL},
+};
+
+static PyType_Spec stat_spec = {
+    .name = "holdfast._native.Stat",
+    .basicsize = sizeof(Stat),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = stat_slots,
+};
+
+typedef struct {
+    PyTypeObject *stat_type;
+} State;
+
+typedef char state_fits[sizeof(State) <= FILES_STATE_SIZE ? 1 : -1];
+
+int files_exec(PyObject *module)
+{
+    State *state = PyModule_GetState(module);
+    state->stat_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &stat_spec, NULL);
+    if (state->stat_type == NULL)
+        return -1;
+    return PyModule_AddType(module, state->stat_type);
+}
+
+void files_free(void *module)
+{
+    State *state = PyModule_GetState((PyObject *)module);
+    if (state != NULL)
+        Py_CLEAR(state->stat_type);
+}
+
+static int in_range(const struct stat *st)
+{
+    return MTIME(*st).tv_sec < LAST_SECOND && MTIME(*st).tv_sec > -LAST_SECOND && CTIME(*st).tv_sec < LAST_SECOND &&
+           CTIME(*st).tv_sec > -LAST_SECOND;
+}
+
+/* A Stat, or NotImplemented for times that do not fit. */
+static PyObject *new_stat(State *state, const struct stat *st)
+{
+    if (!in_range(st)) {
+        Py_INCREF(Py_NotImplemented);
+        return Py_NotImplemented;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(state->stat_type, Py_tp_alloc);
+    Stat *new = (Stat *)allocate(state->stat_type, 0);
+    if (new == NULL)
+        return NULL;
+    new->mode = (unsigned int)st->st_mode;
+    new->uid = (unsigned int)st->st_uid;
+    new->gid = (unsigned int)st->st_gid;
+    new->links = (unsigned long long)st->st_nlink;
+    new->inode = (unsigned long long)st->st_ino;
+    new->device = (unsigned long long)st->st_dev;
+    new->rdev = (unsigned long long)st->st_rdev;
+    new->size = (long long)st->st_size;
+    new->mtime_ns = (long long)MTIME(*st).tv_sec * 1000000000 + MTIME(*st).tv_nsec;
+    new->ctime_ns = (long long)CTIME(*st).tv_sec * 1000000000 + CTIME(*st).tv_nsec;
+    return (PyObject *)new;
+}
+
+/* look(dir_fd, names) -> [Stat | None (vanished) | NotImplemented (ask os.lstat)] */
+PyObject *files_look(PyObject *module, PyObject *arguments)
+{
+    int dir_fd;
+    PyObject *names;
+    const char *paths[BATCH];
+    struct stat *found;
+    int errors[BATCH];
+    if (!PyArg_ParseTuple(arguments, "iO:look", &dir_fd, &names))
+        return NULL;
+    if (!PyList_Check(names)) {
+        PyErr_SetString(PyExc_TypeError, "names must be a list of bytes");
+        return NULL;
+    }
+    State *state = PyModule_GetState(module);
+    Py_ssize_t count = PyList_Size(names);
+    PyObject *results = PyList_New(count);
+    found = malloc(BATCH * sizeof(struct stat));
+    if (results == NULL || found == NULL) {
+        Py_XDECREF(results);
+        free(found);
+        return PyErr_NoMemory();
+    }
+    for (Py_ssize_t first = 0; first < count; first += BATCH) {
+        Py_ssize_t size = count - first < BATCH ? count - first : BATCH;
+        for (Py_ssize_t at = 0; at < size; at++) {
+            char *path;
+            Py_ssize_t length;
+            /* The list is the caller's own and holds the names while we look at their bytes. */
+            if (PyBytes_AsStringAndSize(PyList_GetItem(names, first + at), &path, &length) < 0)
+                goto failed;
+            if (strlen(path) != (size_t)length) {
+                PyErr_SetString(PyExc_ValueError, "a name holds a NUL byte");
+                goto failed;
+            }
+            paths[at] = path;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < size; at++)
+            errors[at] = fstatat(dir_fd, paths[at], &found[at], AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+        Py_END_ALLOW_THREADS
+        for (Py_ssize_t at = 0; at < size; at++) {
+            PyObject *result;
+            if (errors[at] == 0) {
+                result = new_stat(state, &found[at]);
+                if (result == NULL)
+                    goto failed;
+            } else if (errors[at] == ENOENT) {
+                Py_INCREF(Py_None);
+                result = Py_None;
+            } else {
+                errno = errors[at];
+                PyErr_SetFromErrno(PyExc_OSError);
+                goto failed;
+            }
+            if (PyList_SetItem(results, first + at, result) < 0)
+                goto failed;
+        }
+    }
+    free(found);
+    return results;
+failed:
+    free(found);
+    Py_DECREF(results);
+    return NULL;
+}
+
+INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
+{
+    for (int at = 0; at < bytes; at++)
+        to[at] = (unsigned char)(value >> (8 * at));
+    return to + bytes;
+}
+
+/* pack(items) -> bytes, or None if a stat is not one of ours: per item a record "<HIqqqQQIIIQ" and the name. */
+PyObject *files_pack(PyObject *module, PyObject *items)
+{
+    State *state = PyModule_GetState(module);
+    if (!PyList_Check(items)) {
+        PyErr_SetString(PyExc_TypeError, "items must be a list of (name, stat)");
+        return NULL;
+    }
+    Py_ssize_t count = PyList_Size(items), total = 0;
+    for (Py_ssize_t at = 0; at < count; at++) {
+        PyObject *item = PyList_GetItem(items, at);
+        if (!PyTuple_Check(item) || PyTuple_Size(item) != 2 || !PyBytes_Check(PyTuple_GetItem(item, 0))) {
+            PyErr_SetString(PyExc_TypeError, "an item must be (bytes, stat)");
+            return NULL;
+        }
+        if (Py_TYPE(PyTuple_GetItem(item, 1)) != state->stat_type)
+            Py_RETURN_NONE;
+        total += RECORD + PyBytes_Size(PyTuple_GetItem(item, 0));
+    }
+    PyObject *packed = PyBytes_FromStringAndSize(NULL, total);
+    if (packed == NULL)
+        return NULL;
+    unsigned char *to = (unsigned char *)PyBytes_AsString(packed);
+    for (Py_ssize_t at = 0; at < count; at++) {
+        PyObject *item = PyList_GetItem(items, at), *name = PyTuple_GetItem(item, 0);
+        const Stat *st = (const Stat *)PyTuple_GetItem(item, 1);
+        size_t length = (size_t)PyBytes_Size(name);
+        int is_dir = (st->mode & S_IFMT) == S_IFDIR;
+        to = put(to, length, 2);
+        to = put(to, st->mode, 4);
+        to = put(to, (uint64_t)st->mtime_ns, 8);
+        to = put(to, (uint64_t)st->ctime_ns, 8);
+        to = put(to, is_dir ? 0 : (uint64_t)st->size, 8);
+        to = put(to, st->inode, 8);
+        to = put(to, st->device, 8);
+        to = put(to, st->uid, 4);
+        to = put(to, st->gid, 4);
+        to = put(to, is_dir ? 0 : st->links, 4);
+        to = put(to, st->rdev, 8);
+        memcpy(to, PyBytes_AsString(name), length);
+        to += length;
+    }
+    return packed;
+}
+
+/* Opens, reads at most size + 1 bytes, stats and closes. Returns the bytes read, or -1 with errno set. */
+static ssize_t read_whole(int dir_fd, const char *name, char *buffer, size_t size, struct stat *st, int *has_xattrs)
+{
+    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    size_t have = 0;
+    int saved = 0;
+    int fd = openat(dir_fd, name, flags | O_NOATIME);
+    if (fd < 0 && errno == EPERM)
+        fd = openat(dir_fd, name, flags); /* O_NOATIME is for the owner only */
+    if (fd < 0)
+        return -1;
+    while (have <= size) {
+        ssize_t got = read(fd, buffer + have, size + 1 - have);
+        if (got == 0)
+            break;
+        if (got < 0) {
+            if (errno == EINTR)
+                continue;
+            saved = errno;
+            break;
+        }
+        have += (size_t)got;
+        if (have == size)
+            break; /* one more call would most likely say 0; the stat below tells of growth */
+    }
+    if (saved == 0 && fstat(fd, st) != 0)
+        saved = errno;
+    *has_xattrs = 0;
+#ifdef __linux__
+    if (saved == 0)
+        *has_xattrs = flistxattr(fd, NULL, 0) > 0;
+#endif
+    close(fd);
+    errno = saved;
+    return saved == 0 ? (ssize_t)have : -1;
+}
+
+/* read_small(dir_fd, name, size) -> (data, Stat | NotImplemented, has_xattrs) */
+PyObject *files_read_small(PyObject *module, PyObject *arguments)
+{
+    int dir_fd, has_xattrs;
+    Py_ssize_t length, size;
+    const char *name;
+    struct stat st;
+    ssize_t have;
+    if (!PyArg_ParseTuple(arguments, "iy#n:read_small", &dir_fd, &name, &length, &size))
+        return NULL;
+    if (size < 0 || size > (1 << 24) || strlen(name) != (size_t)length) {
+        PyErr_SetString(PyExc_ValueError, "the size is out of range, or the name holds a NUL byte");
+        return NULL;
+    }
+    char *buffer = malloc((size_t)size + 1);
+    if (buffer == NULL)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS
+    have = read_whole(dir_fd, name, buffer, (size_t)size, &st, &has_xattrs);
+    Py_END_ALLOW_THREADS
+    if (have < 0) {
+        free(buffer);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    PyObject *data = PyBytes_FromStringAndSize(buffer, have);
+    free(buffer);
+    PyObject *stat = data == NULL ? NULL : new_stat(PyModule_GetState(module), &st);
+    if (stat == NULL) {
+        Py_XDECREF(data);
+        return NULL;
+    }
+    return Py_BuildValue("NNN", data, stat, PyBool_FromLong(has_xattrs));
+}
