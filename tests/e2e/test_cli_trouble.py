@@ -73,6 +73,10 @@ def test_format_version_1_is_served(cli, documents: Path, need, tmp_path: Path) 
         [need("restic"), "check", "--read-data", "-r", vault], env=environ, capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+    for index in (vault / "index").iterdir():
+        words = [need("restic"), "cat", "index", index.name, "-r", vault]
+        content = subprocess.run(words, env=environ, capture_output=True, check=True).stdout
+        assert b'"packs"' in content and b"uncompressed_length" not in content, "version 1 has no compressed blobs"
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.files.metadata import apply_metadata
-from holdfast.files.target import Target, write_small
+from holdfast.files.target import Target
 from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound
 
 HOSTILE = [
@@ -49,17 +49,8 @@ def create(target: Target, path: bytes) -> None:
         file.commit()
 
 
-def small(target: Target, path: bytes) -> None:
-    above, _, name = path.rpartition(b"/")
-    write_small(
-        target.directory(above), name, b"new", st_mode=0o600, uid=0, gid=0, mtime_ns=0, atime_ns=0, owner=False,
-        replace=target.replace,
-    )  # fmt: skip
-
-
 VERBS: dict[str, Callable[[Target, bytes], object]] = {
     "file": create,
-    "small": small,
     "directory": lambda target, path: target.directory(path),
     "symlink": lambda target, path: target.symlink(path, b"anything"),
     "fifo": lambda target, path: target.mkfifo(path),
@@ -98,7 +89,7 @@ def test_a_link_in_the_snapshot_leads_nowhere(target: Target, outside: Path, ver
     assert tree(outside) == before
 
 
-@pytest.mark.parametrize("verb", ["file", "small", "symlink", "fifo", "hardlink"])
+@pytest.mark.parametrize("verb", ["file", "symlink", "fifo", "hardlink"])
 def test_a_link_at_the_final_name_is_replaced_or_refused_never_written_through(
     target: Target, outside: Path, verb: str
 ) -> None:
@@ -152,8 +143,6 @@ def test_an_existing_file_with_another_name_outside_is_not_written_into(tmp_path
     with Target(os.fsencode(tmp_path / "target"), replace=True) as target:
         os.link(outside / "precious", tmp_path / "target/f")
         create(target, b"f")
-        os.link(outside / "precious", tmp_path / "target/g")
-        small(target, b"g")
     assert (outside / "precious").read_bytes() == b"precious"
 
 
@@ -190,7 +179,7 @@ def test_a_directory_swapped_for_a_link_during_the_restore(tmp_path: Path, outsi
     try:
         for turn in range(150):
             with Target(os.fsencode(root), replace=replace) as target:
-                for verb in (create, small, VERBS["symlink"], VERBS["fifo"]):
+                for verb in (create, VERBS["symlink"], VERBS["fifo"]):
                     with suppress(HoldfastError):
                         verb(target, b"a/b/n%d" % turn)
                 with suppress(HoldfastError):

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from holdfast.files.safepath import Directories
-from holdfast.files.target import Target, write_small
+from holdfast.files.target import Target
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NotFound
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="making devices and mounts needs root")
 user_only = pytest.mark.skipif(os.geteuid() == 0, reason="root is refused nothing")
-TIME = 1_500_000_000_000_000_000
 
 
 @pytest.fixture
@@ -39,13 +38,6 @@ def create(target: Target, path: bytes, data: bytes = b"data") -> None:
     with target.create_file(path, len(data)) as file:
         os.pwrite(file.fd, data, 0)
         file.commit()
-
-
-def small(target: Target, directory: bytes, name: bytes, data: bytes, *, mode: int = 0o640) -> list[str]:
-    return write_small(
-        target.directory(directory), name, data, st_mode=mode, uid=os.geteuid(), gid=os.getegid(),
-        mtime_ns=TIME, atime_ns=TIME, replace=target.replace,
-    )  # fmt: skip
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -84,8 +76,6 @@ def test_what_exists_is_kept_without_replace(root: Path, target: Target) -> None
         with pytest.raises(Invalid):
             create(target, name)
         with pytest.raises(Invalid):
-            small(target, b"", name, b"new")
-        with pytest.raises(Invalid):
             target.symlink(name, b"x")
         with pytest.raises(Invalid):
             target.mkfifo(name)
@@ -116,7 +106,6 @@ def test_every_kind_replaces_every_other(root: Path, replacing: Target) -> None:
     create(replacing, b"source")
     makers = {
         "file": lambda: create(replacing, b"x"),
-        "small": lambda: small(replacing, b"", b"x", b"small"),
         "symlink": lambda: replacing.symlink(b"x", b"anywhere"),
         "fifo": lambda: replacing.mkfifo(b"x"),
         "hardlink": lambda: replacing.hardlink(b"x", b"source"),
@@ -130,13 +119,6 @@ def test_every_kind_replaces_every_other(root: Path, replacing: Target) -> None:
             assert replacing.exists(b"x")
             assert leftovers(root) == []
     assert (root / "source").read_bytes() == b"data"
-
-
-def test_a_small_file_comes_with_its_metadata(root: Path, target: Target) -> None:
-    assert small(target, b"d", b"f", b"tiny", mode=0o444) == []
-    st = (root / "d/f").stat()
-    assert (root / "d/f").read_bytes() == b"tiny"
-    assert (stat.S_IMODE(st.st_mode), st.st_mtime_ns) == (0o444, TIME)
 
 
 def test_links_point_where_they_pointed(root: Path, target: Target) -> None:
@@ -181,7 +163,7 @@ def test_awkward_names_come_back(root: Path, target: Target, name: bytes) -> Non
         create(target, name + b"/" + name)
     except HoldfastError as error:
         pytest.skip(f"this file system cannot hold the name: {error}")
-    small(target, name, b"second", b"")
+    create(target, name + b"/second")
     assert sorted(os.listdir(os.fsencode(root) + b"/" + name)) == sorted([name, b"second"])
 
 

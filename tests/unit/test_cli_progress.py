@@ -52,3 +52,9 @@ def test_it_draws_at_most_ten_times_a_second_and_at_once_in_a_new_phase() -> Non
     assert "index" in stream.getvalue()
     progress.clear()
     assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_on_a_narrow_terminal_the_bar_goes_before_the_figures() -> None:
+    tick = Tick("packs", 3, 38, items_total=8, bytes_total=100)
+    line = render(tick, 1e6, 70)
+    assert "38%" in line and "38 B of 100 B" in line and "…" not in line

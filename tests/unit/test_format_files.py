@@ -335,6 +335,24 @@ def test_index_reading_is_tolerant() -> None:
     assert list(decode_index(b'{"packs":null}')) == []
 
 
+def test_an_odd_form_of_an_index_changes_nothing() -> None:
+    """The usual form is read piece by piece; what is unusual anywhere must not lose, double or mix up packs."""
+    blobs = [
+        Blob(number.to_bytes(32, "big"), BlobType(number % 2), number, 40, number or None)  # type: ignore[arg-type]
+        for number in range(900)
+    ]
+    packs = [(b"p" * 32, blobs), (b"q" * 32, blobs[:1]), (b"r" * 32, []), (b"s" * 32, blobs[:2])]
+    raw = encode_index(packs)  # type: ignore[arg-type]
+    assert list(decode_index(raw)) == packs
+    assert list(decode_index(raw.rstrip())) == packs
+    assert list(decode_index(json.dumps(json.loads(raw), indent=1).encode())) == packs
+    for odd in (b'"new":"},{","id"', b'"new":[{"a":1},{"a":2}],"id"', b'"new":"]}","id"', b' "id"'):
+        last = raw.rindex(b'{"id"', 0, raw.rindex(b'{"id"'))
+        assert list(decode_index(raw[: last + 1] + odd + raw[last + 5 :])) == packs
+    with pytest.raises(Corrupt):
+        list(decode_index(raw.replace(b'"offset":899,', b'"offset":true,')))
+
+
 @pytest.mark.parametrize(
     "fields",
     [

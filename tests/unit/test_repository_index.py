@@ -39,6 +39,8 @@ def test_agrees_with_a_dictionary(packs: list[list[tuple[BlobId, bool, bool]]], 
         ]
         assert found == wanted
         assert index.has(identifier) == bool(wanted)
+        first = wanted[0] if wanted else None
+        assert index.stored(identifier) == (first and (first[0], first[2], first[3], first[4] or 0))
         assert (index.number(identifier) == -1) == (not wanted)
 
 

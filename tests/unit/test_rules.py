@@ -206,3 +206,9 @@ def test_a_hostile_pattern_does_not_stall() -> None:
     for _ in range(200):
         rules = rules.enter(b"x", None)
     assert rules.excludes(b"y", False)
+
+
+def test_every_default_stands_in_the_documentation_with_its_reason() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "excludes.md").read_text()
+    for default in DEFAULT_EXCLUDES:
+        assert f"| `{default.pattern.decode()}`" in document and f"| {default.reason} |" in document, default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,12 +60,14 @@ class BackupResult:
 def check_request(request: BackupRequest) -> None:
     """Refuse what cannot come to anything, before a vault is opened or made.
 
-    Raises ``Invalid`` without any path, ``NotFound`` where every path is missing. Some missing paths are the engine's
-    to tell: the others are saved, and the outcome is ``partial``.
+    Raises ``Invalid`` without any path or with an empty one, ``NotFound`` where every path is missing. Some missing
+    paths are the engine's to tell: the others are saved, and the outcome is ``partial``.
     """
     if not request.paths and not request.optional:
         raise Invalid("nothing to back up: no path is given", hint=NO_PATH_HINT)
     everything = (*request.paths, *request.optional)
+    if not all(everything):
+        raise Invalid("one of the paths is empty", hint="Is there a variable in it that is not set?")
     if not any(map(os.path.lexists, everything)):
         names = ", ".join(os.fsdecode(path) for path in everything[:3]) + (" ..." if len(everything) > 3 else "")
         raise NotFound(
@@ -111,8 +113,30 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         ahead[0].scan(until)
 
     with _vault(context, list_ahead, dry_run=request.dry_run) as (vault, made):
+        _refuse_own_folder(vault.repository.storage, options.paths)
         summary = vault.backup(options, emit=context.emit, cancel=context.cancel, ahead=ahead[0] if ahead else None)
         return BackupResult(vault.location, summary, made)
+
+
+def _refuse_own_folder(storage: Storage, paths: Iterable[bytes]) -> None:
+    """Raise ``Invalid`` where a path is the vault, or lies in it: it would grow by what it just stored, every time."""
+    from holdfast.vaults.archive.backup.ahead import own_folder
+
+    own = own_folder(storage)
+    for path in paths:
+        above, name = os.path.split(os.path.abspath(path))
+        place = os.path.join(os.path.realpath(above), name)
+        while own:
+            with suppress(OSError):
+                st = os.lstat(place)
+                if (st.st_dev, st.st_ino) in own:
+                    raise Invalid(
+                        f"{os.fsdecode(path)} belongs to the vault that is saved into",
+                        hint="A vault is never saved into itself. To have it twice, copy it or save it into another.",
+                    )
+            if place in (b"/", b""):
+                break
+            place = os.path.dirname(place)
 
 
 def read_rules(request: BackupRequest) -> tuple[Rules, tuple[str, ...]]:

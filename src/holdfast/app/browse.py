@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
-from holdfast.app.selection import find_snapshot
+from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import HoldfastError, NotFound
 from holdfast.kernel.events import Fact
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
@@ -46,7 +46,7 @@ def browsing(context: Context, *, tolerant: bool = True) -> Iterator[Browsing]:
         context.emit(Fact("damage.found", error.message, "error", {"path": path}))
 
     with context.opened() as vault:
-        snapshots = vault.snapshots(context.emit)
+        snapshots = readable_snapshots(vault, context.emit)
         with vault.reading(on_damage=of_index if tolerant else None):
             yield Browsing(vault, snapshots, ArchiveBrowser(vault.repository, of_path if tolerant else None))
 

@@ -137,7 +137,13 @@ class Context:
         return keyfile.write_new(path, self.random)
 
     def _refuse_missing(self, storage: Storage) -> None:
-        if self.chosen is None and not self.has_vault(storage):
+        """Say it before a password is asked for, and before a scan puts its staging folder where no vault is."""
+        if self.chosen is not None:
+            try:
+                storage.size("config")
+            except NotFound:
+                self._open(storage, Secret(b""))  # looks for the configuration before any key, and tells what is there
+        elif not self.has_vault(storage):
             raise NotFound(
                 f"there is no vault yet: the default one would be at {self.location}",
                 hint="'holdfast backup PATH' makes it. For another vault give --vault LOCATION or set HOLDFAST_VAULT.",

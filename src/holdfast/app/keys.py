@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from holdfast.app.context import Context, hostname, username
 from holdfast.config import keyfile, secrets
 from holdfast.config.secrets import PasswordChoice
+from holdfast.kernel.errors import Invalid
 from holdfast.kernel.secret import Secret
 
 if TYPE_CHECKING:
     from holdfast.repository import KeyInfo
+
+NO_NEW_PASSWORD_HINT = (
+    "Give --new-key-file FILE (a key is generated into it), --new-password-file or --new-password-command."
+)
 
 
 def list_keys(context: Context) -> list[KeyInfo]:
@@ -29,6 +34,8 @@ def new_secret(context: Context, choice: PasswordChoice, new_key_file: str | Non
     if new_key_file is not None:
         return keyfile.write_new(Path(os.path.expanduser(new_key_file)).absolute(), context.random)
     what = "the new key"
+    if choice == PasswordChoice() and context.ask is None:
+        raise Invalid(f"no password for {what}", hint=NO_NEW_PASSWORD_HINT)
     return secrets.find(choice, {}, key_file=None, ask=context.ask, what=what, new=True, warn=context.warn)
 
 

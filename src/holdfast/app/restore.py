@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
-from holdfast.app.selection import find_snapshot
+from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import Invalid
 from holdfast.vaults.base import RestoreOptions, RestoreSummary, SnapshotFilter, SnapshotInfo
 
@@ -31,7 +31,7 @@ def restore(context: Context, text: str, wanted: SnapshotFilter, options: Restor
             hint="Give --target DIR for a new place, or --in-place to put everything back where it was.",
         )
     with context.opened() as vault:
-        snapshot = find_snapshot(vault.snapshots(context.emit), text, wanted)
+        snapshot = find_snapshot(readable_snapshots(vault, context.emit), text, wanted)
         absolute = os.path.abspath(options.target) if options.target else b""
         summary = vault.restore(snapshot, replace(options, target=absolute), emit=context.emit, cancel=context.cancel)
     return RestoreResult(snapshot, summary)

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.kernel.errors import Corrupt, Invalid, NotFound
+from holdfast.kernel.events import Emit, Event
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
+if TYPE_CHECKING:
+    from holdfast.vaults.archive import ArchiveVault
+
 LIST_HINT = "'holdfast snapshots' lists them."
+
+
+def readable_snapshots(vault: ArchiveVault, emit: Emit) -> Sequence[SnapshotInfo]:
+    """The snapshots to choose one from. Damaged ones are told to ``emit``; raises ``Corrupt`` if all are."""
+    damaged: list[Event] = []
+
+    def note(event: Event) -> None:
+        damaged.append(event)
+        emit(event)
+
+    found = vault.snapshots(note)
+    if damaged and not found:
+        raise Corrupt("no snapshot of the vault can be read", hint="'holdfast check' tells more about the damage.")
+    return found
 
 
 def make_filter(hosts: Sequence[str], paths: Sequence[str], tags: Sequence[str]) -> SnapshotFilter:

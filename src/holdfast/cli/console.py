@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import sys
@@ -114,14 +115,16 @@ class Console:
             return
         if self.json:
             context = {key: clean_value(value) for key, value in (failure.context or {}).items()}
-            self.event(
-                "error",
-                code=failure.code,
-                message=clean(failure.message),
-                hint=clean(failure.hint),
-                exit_code=failure.exit_code,
-                context=context,
-            )
+            # Standard output may be what failed: then standard error still tells.
+            with contextlib.suppress(OSError):
+                self.event(
+                    "error",
+                    code=failure.code,
+                    message=clean(failure.message),
+                    hint=clean(failure.hint),
+                    exit_code=failure.exit_code,
+                    context=context,
+                )
         self._tell(self.paint("holdfast: ", "red", stderr=True) + text.lines(failure.message))
         if failure.hint:
             self._tell(f"  hint: {text.lines(failure.hint)}")
@@ -165,7 +168,7 @@ class Console:
                 word, colour = _MARKS.get(fact.kind, ("excluded", "dim"))
                 self.line(f"{self.paint(f'{word:<9}', colour)} {_item(fact)}")
         elif fact.level in ("warning", "error") and not fact.kind.startswith("item."):
-            self.warn(fact.message)
+            self.warn(_with_path(fact))
         elif self.verbose and not fact.kind.startswith("item."):
             self.remark(text.lines(fact.message))
 
@@ -175,6 +178,13 @@ def _item(fact: Fact) -> str:
     shown = text.name(path if isinstance(path, (bytes, str)) else str(path))
     why = fact.data.get("why", "")
     return f"{shown}  ({text.name(str(why))})" if why else shown
+
+
+def _with_path(fact: Fact) -> str:
+    """The message, begun with the path that it is about, unless it says so itself."""
+    path = fact.data.get("path")
+    shown = text.name(path) if isinstance(path, (bytes, str)) else ""
+    return fact.message if not shown or shown in fact.message else f"{shown}: {fact.message}"
 
 
 def clean(value: str) -> str:

@@ -27,6 +27,9 @@ class Common:
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Remember a shared option's value; what was not said here leaves what was said before the command."""
+    if value == "":
+        # Such as --vault "$UNSET": falling back to the default vault would save or show the wrong things.
+        raise click.BadParameter("it is empty.", ctx, parameter)
     if value and parameter.name:
         setattr(ctx.ensure_object(Common), parameter.name, value)
     return value
@@ -38,9 +41,11 @@ def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
 
 _VAULT = _shared("--vault", metavar="LOCATION", help="The vault. [default: $HOLDFAST_VAULT, else the default vault]")
 _NO_LOCK = _shared("--no-lock", is_flag=True, help="Take no lock: write nothing at all into the vault.")
-_GENERAL = (
+_PASSWORD = (
     _shared("--password-file", metavar="FILE", help="Read the vault's password from FILE."),
     _shared("--password-command", metavar="COMMAND", help="Read the password from what COMMAND prints."),
+)
+_GENERAL = (
     _shared("--json", is_flag=True, help="One JSON object a line on standard output, a summary last."),
     _shared("-q", "--quiet", is_flag=True, help="Only problems and errors."),
     _shared("-v", "--verbose", is_flag=True, help="Tell more: a line for every file."),
@@ -52,7 +57,7 @@ def shared(*, vault: bool = True, no_lock: bool = False) -> Callable[[F], F]:
     """Add the shared options to a command. The command gets them all as :class:`Common` through ``click.pass_obj``."""
 
     def decorate(function: F) -> F:
-        chosen = [*([_VAULT] if vault else []), *_GENERAL, *([_NO_LOCK] if no_lock else [])]
+        chosen = [*([_VAULT, *_PASSWORD] if vault else []), *_GENERAL, *([_NO_LOCK] if no_lock else [])]
         for option in reversed(chosen):
             function = option(function)
         return function

@@ -89,6 +89,9 @@ def render(tick: Tick, rate: float, columns: int) -> str:
     if tick.errors:
         parts.append(text.plural(tick.errors, "error"))
     line = "  ".join(parts)
+    if share is not None and text.width(line) > columns:  # the bar says the least
+        parts[1] = f"{share:.0%}"
+        line = "  ".join(parts)
     room = columns - text.width(line) - 2
     if tick.current and room >= LEAST_COLUMNS:
         line += "  " + text.shorten(text.name(tick.current), room)

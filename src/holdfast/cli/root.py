@@ -87,6 +87,7 @@ def program(ctx: click.Context) -> None:
 
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit code. No traceback, unless ``HOLDFAST_DEBUG=1``."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         # A locale without UTF-8 must not break the output of a name that it cannot write.
         if hasattr(stream, "reconfigure"):
@@ -102,6 +103,21 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _tell(common, error)
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Give a process that was started without some of its three standard streams (``>&-``) /dev/null in their place.
+
+    Otherwise the next file to be opened, one of a vault perhaps, gets the number that messages are written to.
+    """
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(lowest)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _help_columns() -> int:

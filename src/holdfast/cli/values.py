@@ -116,3 +116,5 @@ class SnapshotPath(click.ParamType[tuple[str, bytes]]):
 
 
 SIZE, WHEN, READ_DATA, SNAPSHOT_ID, SNAPSHOT = Size(), When(), ReadData(), SnapshotId(), SnapshotPath()
+RAW_PATH = click.Path(path_type=bytes, readable=False)
+"""A path as bytes. Not looked at here: what cannot be read is for the command to tell, and its exit code."""

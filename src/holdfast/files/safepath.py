@@ -47,7 +47,7 @@ def translated(error: OSError, doing: str, path: bytes) -> HoldfastError:
 
 
 _NO_PERMISSION = (Denied, "Run as a user who may write there, or choose another target.")
-_IN_THE_WAY = (Invalid, "Something else has that name in the target. Restore with replacing, or into an empty place.")
+_IN_THE_WAY = (Invalid, "Something else has that name in the target. Move it away, or restore to another target.")
 _FULL = (NoSpace, "Free some space or choose another target.")
 _NOT_HERE = (Unsupported, "The target's file system cannot hold this. Restore to another one.")
 _MEANINGS: dict[int, tuple[type[HoldfastError], str]] = {

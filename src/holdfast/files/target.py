@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from holdfast.files.metadata import apply_metadata
 from holdfast.files.placing import place, remove_entry, settle, temporary_names
 from holdfast.files.safepath import Directories, check_name, split, translated
-from holdfast.files.sparse import write_at
 from holdfast.kernel.errors import Invalid
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -225,65 +223,3 @@ class Target:
             raise translated(error, "make", path) from error
         except ValueError as error:  # a NUL in the target of a link
             raise Invalid(f"cannot make {os.fsdecode(path)}: {error}", hint="The snapshot is damaged here.") from error
-
-
-def write_small(
-    directory: int,
-    name: bytes,
-    data: bytes | memoryview,
-    *,
-    st_mode: int,
-    uid: int,
-    gid: int,
-    mtime_ns: int,
-    atime_ns: int,
-    xattrs: Sequence[tuple[bytes, bytes]] | None = (),
-    owner: bool | None = None,
-    replace: bool = False,
-    fsync: bool = False,
-) -> list[str]:
-    """Write a whole small file with its metadata into an open directory; returns problems with the metadata.
-
-    The cheap way for files of one blob. A name that is free is written directly: a crash in between can leave a short
-    file, which its time tells apart, for that is set last. An existing entry is replaced atomically if ``replace``
-    (an empty directory too), else ``Invalid``. Errors as in :class:`Target`; a file that could not be completed is
-    removed. ``fsync``: the content is durable on return, its name when the directory is.
-    """
-    check_name(name)
-    written = name
-    try:
-        try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
-        except FileExistsError:
-            if not replace:
-                raise
-            written = next(temporary_names())
-            fd = os.open(written, _CREATE, 0o600, dir_fd=directory)
-        try:
-            if data:
-                write_at(fd, 0, data)
-            problems = apply_metadata(
-                fd,
-                None,
-                kind="file",
-                st_mode=st_mode,
-                uid=uid,
-                gid=gid,
-                mtime_ns=mtime_ns,
-                atime_ns=atime_ns,
-                xattrs=xattrs,
-                owner=owner,
-            )
-            if fsync:
-                os.fsync(fd)
-            if written is not name:
-                settle(directory, written, name, replace=True)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(written, dir_fd=directory)
-            raise
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise translated(error, "write", name) from error
-    return problems

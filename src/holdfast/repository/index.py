@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from holdfast.format.index import Entries
 from holdfast.format.pack import Blob, BlobType
 from holdfast.kernel.ids import BlobId, PackId
 
-_ENTRY = struct.Struct(
-    "<IIII"
-)  # pack number with the tree flag on top, offset, stored length, plaintext length (0: raw)
+# Pack number with the tree flag on top, offset, stored length, plaintext length (0: raw).
+_ENTRY = struct.Struct("=IIII")
+_ENTRY_SIZE = _ENTRY.size
+_FIELDS = 4
+_KEY = struct.Struct("=Q24x")  # what of an id chooses its slot
 _TREE = 1 << 31
+_NO_FLAG = _TREE - 1
 _SLOT = 4
-_FIRST = 1 << 12
+_FIRST, _FIRST_BITS = 1 << 12, 13
 
 
 class Place(NamedTuple):
@@ -41,12 +46,11 @@ class Index:
 
     def __init__(self) -> None:
         self._count = 0
-        self._room = 0
-        self._ids = mmap.mmap(-1, 32 * _FIRST)
-        self._entries = mmap.mmap(-1, _ENTRY.size * _FIRST)
         self._room = _FIRST
-        self._slot_bits = 13
-        self._slots = mmap.mmap(-1, _SLOT << self._slot_bits)
+        self._ids = mmap.mmap(-1, 32 * _FIRST)
+        self._entries = mmap.mmap(-1, _ENTRY_SIZE * _FIRST)
+        self._slots = _new_slots(_FIRST_BITS)
+        self._mask = (1 << _FIRST_BITS) - 1
         self._packs: list[PackId] = []
         self._pack_numbers: dict[PackId, int] = {}
         self._pack_starts: list[int] = []  # first entry of each pack; a pack's entries are consecutive
@@ -69,29 +73,30 @@ class Index:
 
     def add(self, pack: PackId, blobs: Iterable[Blob]) -> bool:
         """Add one pack with its blobs; False (and no change) if that pack is there already."""
+        return self.add_entries(pack, Entries.of(list(blobs)))
+
+    def add_entries(self, pack: PackId, added: Entries) -> bool:
+        """What :meth:`add` does, for blobs in columns: 0.3 microseconds each."""
         if pack in self._pack_numbers:
             return False
-        listed = blobs if isinstance(blobs, list) else list(blobs)
         number = len(self._packs)
         self._packs.append(pack)
         self._pack_numbers[pack] = number
         self._pack_starts.append(self._count)
-        if self._count + len(listed) > self._room:
-            self._grow(max(self._count + len(listed), self._room * 2))
-        ids, entries, slots, mask = self._ids, self._entries, self._slots, (1 << self._slot_bits) - 1
-        position = self._count
-        pack_info, size, from_bytes = _ENTRY.pack_into, _ENTRY.size, int.from_bytes
-        for blob in listed:
-            identifier = blob.id
-            ids[position * 32 : position * 32 + 32] = identifier
-            flagged = number | _TREE if blob.type == BlobType.TREE else number
-            pack_info(entries, position * size, flagged, blob.offset, blob.length, blob.raw_length or 0)
-            position += 1
-            slot = from_bytes(identifier[:8], "little") & mask
-            while slots[slot * 4 : slot * 4 + 4] != b"\0\0\0\0":
-                slot = (slot + 1) & mask
-            slots[slot * 4 : slot * 4 + 4] = position.to_bytes(4, "little")
-        self._count = position
+        begin, end = self._count, self._count + len(added.trees)
+        if end > self._room:
+            self._grow(max(end, self._room * 2))
+        self._ids[begin * 32 : end * 32] = added.ids
+        flags = {0: number, 1: number | _TREE}
+        with memoryview(self._entries) as raw, raw.cast("I") as fields:
+            rows = fields[begin * _FIELDS : end * _FIELDS]
+            rows[0::_FIELDS] = array("I", map(flags.__getitem__, added.trees))
+            rows[1::_FIELDS] = added.offsets
+            rows[2::_FIELDS] = added.lengths
+            rows[3::_FIELDS] = added.raw_lengths
+            rows.release()
+        self._count = end
+        self._enter(added.ids, begin)
         return True
 
     def has(self, identifier: bytes) -> bool:
@@ -107,27 +112,44 @@ class Index:
         number = self.number(identifier)
         return None if number < 0 else self._place(number)
 
+    def stored(self, identifier: bytes) -> tuple[PackId, int, int, int] | None:
+        """Pack, offset, stored length and plaintext length (0: raw) of the first copy, at half the cost of a place."""
+        number = self.number(identifier)
+        if number < 0:
+            return None
+        flagged, offset, length, raw = _entry_at(self._entries, number * _ENTRY_SIZE)
+        return self._packs[flagged & _NO_FLAG], offset, length, raw
+
     def number(self, identifier: bytes) -> int:
         """The entry number of the blob's first copy, or -1: a small stand-in for the id in other tables."""
-        ids, slots, mask = self._ids, self._slots, (1 << self._slot_bits) - 1
-        slot = int.from_bytes(identifier[:8], "little") & mask
-        while position := int.from_bytes(slots[slot * 4 : slot * 4 + 4], "little"):
-            if ids[position * 32 - 32 : position * 32] == identifier:
-                return position - 1
-            slot = (slot + 1) & mask
+        slots, ids, mask = self._slots, self._ids, self._mask
+        if len(identifier) == 32:
+            slot: int = _key_of(identifier)[0] & mask
+            while position := slots[slot]:
+                end = position * 32
+                if ids[end - 32 : end] == identifier:
+                    return position - 1
+                slot = (slot + 1) & mask
         return -1
 
     def pack_number(self, number: int) -> int:
         """Which pack (position in ``packs``) holds entry ``number``."""
-        flagged: int = _ENTRY.unpack_from(self._entries, number * _ENTRY.size)[0]
-        return flagged & ~_TREE
+        flagged: int = _ENTRY.unpack_from(self._entries, number * _ENTRY_SIZE)[0]
+        return flagged & _NO_FLAG
+
+    def entries_of(self, pack: PackId) -> Entries:
+        """The blobs of one pack as indexed, in the order of adding."""
+        number = self._pack_numbers[pack]
+        begin = self._pack_starts[number]
+        end = self._pack_starts[number + 1] if number + 1 < len(self._packs) else self._count
+        fields = array("I", self._entries[begin * _ENTRY_SIZE : end * _ENTRY_SIZE])
+        trees = bytes([flagged > _NO_FLAG for flagged in fields[0::_FIELDS]])
+        ids = self._ids[begin * 32 : end * 32]
+        return Entries(ids, trees, fields[1::_FIELDS], fields[2::_FIELDS], fields[3::_FIELDS])
 
     def blobs_of(self, pack: PackId) -> list[Blob]:
         """The blobs of one pack as indexed, in the order of adding."""
-        number = self._pack_numbers[pack]
-        start = self._pack_starts[number]
-        end = self._pack_starts[number + 1] if number + 1 < len(self._packs) else self._count
-        return [self._blob(position) for position in range(start, end)]
+        return self.entries_of(pack).blobs()
 
     def blobs(self) -> Iterator[tuple[PackId, Blob]]:
         """Every entry."""
@@ -136,39 +158,49 @@ class Index:
                 yield pack, blob
 
     def _find(self, identifier: bytes) -> Iterator[int]:
-        ids, slots, mask = self._ids, self._slots, (1 << self._slot_bits) - 1
-        slot = int.from_bytes(identifier[:8], "little") & mask
-        while position := int.from_bytes(slots[slot * 4 : slot * 4 + 4], "little"):
-            if ids[position * 32 - 32 : position * 32] == identifier:
+        slots, mask = self._slots, self._mask
+        slot = _key_of(identifier)[0] & mask
+        while position := slots[slot]:
+            if self._ids[position * 32 - 32 : position * 32] == identifier:
                 yield position - 1
             slot = (slot + 1) & mask
 
     def _place(self, number: int) -> Place:
-        flagged, offset, length, raw = _ENTRY.unpack_from(self._entries, number * _ENTRY.size)
-        kind = BlobType.TREE if flagged & _TREE else BlobType.DATA
-        return Place(self._packs[flagged & ~_TREE], kind, offset, length, raw or None)
+        flagged, offset, length, raw = _entry_at(self._entries, number * _ENTRY_SIZE)
+        if flagged & _TREE:
+            return Place(self._packs[flagged & _NO_FLAG], BlobType.TREE, offset, length, raw or None)
+        return Place(self._packs[flagged], BlobType.DATA, offset, length, raw or None)
 
-    def _blob(self, number: int) -> Blob:
-        flagged, offset, length, raw = _ENTRY.unpack_from(self._entries, number * _ENTRY.size)
-        kind = BlobType.TREE if flagged & _TREE else BlobType.DATA
-        return Blob(BlobId(self._ids[number * 32 : number * 32 + 32]), kind, offset, length, raw or None)
+    def _enter(self, ids: bytes | memoryview, begin: int) -> None:
+        """Make blobs findable whose entries start at ``begin``."""
+        slots, mask = self._slots, self._mask
+        with memoryview(ids) as raw, raw.cast("Q") as words:
+            keys = words[0::4].tolist()
+        for position, key in enumerate(keys, begin + 1):
+            slot = key & mask
+            while slots[slot]:
+                slot = (slot + 1) & mask
+            slots[slot] = position
 
     def _grow(self, room: int) -> None:
         if room > self._room:
             self._ids = _larger(self._ids, 32 * self._count, 32 * room)
-            self._entries = _larger(self._entries, _ENTRY.size * self._count, _ENTRY.size * room)
+            self._entries = _larger(self._entries, _ENTRY_SIZE * self._count, _ENTRY_SIZE * room)
             self._room = room
-        bits = max(self._slot_bits, (room * 3 // 2).bit_length())  # at most two thirds full
-        if bits > self._slot_bits:
-            self._slot_bits = bits
-            self._slots.close()
-            self._slots = slots = mmap.mmap(-1, _SLOT << bits)
-            ids, mask, from_bytes = self._ids, (1 << bits) - 1, int.from_bytes
-            for position in range(self._count):
-                slot = from_bytes(ids[position * 32 : position * 32 + 8], "little") & mask
-                while slots[slot * 4 : slot * 4 + 4] != b"\0\0\0\0":
-                    slot = (slot + 1) & mask
-                slots[slot * 4 : slot * 4 + 4] = (position + 1).to_bytes(4, "little")
+        bits = (room * 3 // 2).bit_length()  # at most two thirds full
+        if 1 << bits > len(self._slots):
+            self._slots, self._mask = _new_slots(bits), (1 << bits) - 1
+            with memoryview(self._ids) as raw, raw[: 32 * self._count] as ids:
+                self._enter(ids, 0)
+
+
+_key_of = _KEY.unpack
+_entry_at = _ENTRY.unpack_from
+
+
+def _new_slots(bits: int) -> memoryview:
+    """An empty hash table; its memory goes with the last reference."""
+    return memoryview(mmap.mmap(-1, _SLOT << bits)).cast("I")
 
 
 def _larger(old: mmap.mmap, used: int, size: int) -> mmap.mmap:

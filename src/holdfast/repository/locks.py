@@ -16,13 +16,14 @@ from hashlib import sha256
 from holdfast.format.lock import LockInfo
 from holdfast.format.time import format_time, parse_time
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import Corrupt, HoldfastError, Locked, NotFound
+from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Locked, NoSpace, NotFound
 from holdfast.repository import layout
 from holdfast.storage.base import Storage
 
 RENEW_SECONDS = 300.0
 STALE_SECONDS = 1800.0
 SETTLE_SECONDS = 0.2  # restic's wait before the second look, for storages that list late
+NO_LOCK_HINT = " To look at the vault, or to restore from it, as it is: --no-lock."
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,18 @@ class Locks:
 
     @contextlib.contextmanager
     def hold(self, *, exclusive: bool) -> Iterator[Lock]:
-        """Take a lock for the length of a ``with`` block. Raises ``Locked`` and leaves nothing behind on a conflict."""
+        """Take a lock for the length of a ``with`` block.
+
+        Raises ``Locked`` and leaves nothing behind on a conflict; ``Denied`` or ``NoSpace`` where the lock cannot be
+        written.
+        """
         self._refuse_conflicts(exclusive, own=None)
-        lock = Lock(self._write, self.remove, exclusive=exclusive)
+        try:
+            lock = Lock(self._write, self.remove, exclusive=exclusive)
+        except (Denied, NoSpace) as error:
+            if self._storage.traits.read_only:
+                raise
+            raise type(error)(error.message, hint=error.hint + NO_LOCK_HINT, **error.context) from error
         try:
             if not self._storage.traits.immediate_listing:
                 self._clock.sleep(SETTLE_SECONDS)

@@ -69,14 +69,24 @@ class Packer:
     """
 
     def __init__(
-        self, storage: Storage, key: MasterKey, blob_type: BlobType, draw: Draw, *, target: int = 0, spool_tag: str = ""
+        self,
+        storage: Storage,
+        key: MasterKey,
+        blob_type: BlobType,
+        draw: Draw,
+        *,
+        target: int = 0,
+        spool_tag: str = "",
+        compress: bool = True,
     ) -> None:
+        """``compress`` must be off for repositories of format version 1: their readers know no compressed blobs."""
         self._storage = storage
         self._key = key
         self._type = blob_type
         self._draw = draw
         self._target = target or TARGET_SIZE
         self._spool_tag = spool_tag
+        self._compress = compress
         self._compressor = Compressor()
         self._probe = Compressor(-5)
         self._decompressor = Decompressor()
@@ -150,7 +160,9 @@ class Packer:
         self._ids, self._payloads, self._raw_lengths, self._pending = [], [], [], 0
 
     def _compressed(self, plaintext: bytes, size: int) -> bytes | None:
-        """The zstd frame, checked by decompressing it, or None where it would not be smaller."""
+        """The zstd frame, checked by decompressing it, or None where it would not be smaller or is not allowed."""
+        if not self._compress:
+            return None
         if size >= _PROBE_FROM and self._type == BlobType.DATA:
             middle = size // 2
             sample = plaintext[:_PROBE_SIZE] + plaintext[middle : middle + _PROBE_SIZE] + plaintext[-_PROBE_SIZE:]

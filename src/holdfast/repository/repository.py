@@ -9,7 +9,7 @@ from hashlib import sha256
 from holdfast.format.compression import Compressor, Decompressor
 from holdfast.format.config import RepoConfig, polynomial_from_random
 from holdfast.format.crypto import MasterKey, seal, unseal
-from holdfast.format.index import decode_index
+from holdfast.format.index import decode_entries
 from holdfast.format.snapshot import Snapshot
 from holdfast.format.unpacked import decode_unpacked, encode_unpacked
 from holdfast.kernel.clock import Clock, SystemClock
@@ -23,7 +23,7 @@ from holdfast.repository.locks import Locks
 from holdfast.storage.base import Storage
 
 Draw = Callable[[int], bytes]
-_BYTES_PER_BLOB = 44
+_BYTES_PER_BLOB = 40
 _REPAIR_INDEX = "Run 'holdfast check' to see what is affected."
 
 
@@ -190,13 +190,13 @@ class Repository:
     def load_index(self, on_damage: Callable[[bytes, HoldfastError], None] | None = None) -> None:
         """Read every index file that was not read yet. Damaged ones go to ``on_damage``, or raise where it is None."""
         new = [pair for pair in layout.listing(self.storage, layout.INDEX) if pair[0] not in self._index_files]
-        # A blob's entry takes some 200 bytes of JSON, of which 44 stay: ids do not compress.
+        # A blob's entry takes some 200 bytes of JSON, of which 41 and more stay: ids do not compress.
         self.index.reserve(sum(info.size for _, info in new) // _BYTES_PER_BLOB)
         with paused_collection():
             for identifier, info in new:
                 try:
-                    for pack, blobs in decode_index(self.read_unpacked(layout.INDEX, identifier)):
-                        self.index.add(pack, blobs)
+                    for pack, entries in decode_entries(self.read_unpacked(layout.INDEX, identifier)):
+                        self.index.add_entries(pack, entries)
                 except NotFound:
                     continue  # replaced by a prune meanwhile
                 except Corrupt as error:

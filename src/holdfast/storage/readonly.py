@@ -53,7 +53,7 @@ class ReadOnly:
 
     def _refuse(self) -> NoReturn:
         raise Denied(
-            f"{self.location} was opened read-only",
-            hint="Run a command that takes a lock (without --no-lock) to change the vault.",
+            f"nothing is written into {self.location}: it was opened read-only",
+            hint="--no-lock is for commands that only read. Leave it away to change the vault.",
             location=self.location,
         )

@@ -12,7 +12,7 @@ from holdfast.cli import text
 from holdfast.cli.errors import OUTCOMES, failure
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import Session, session
-from holdfast.cli.values import SIZE
+from holdfast.cli.values import RAW_PATH, SIZE
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import short
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("backup")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=bytes))
+@click.argument("paths", nargs=-1, type=RAW_PATH)
 @click.option("--to", multiple=True, metavar="LOCATION", help="The vault to save into. Repeatable.")
 @click.option(
     "-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="Leave this out (as in .gitignore)."
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--files-from", multiple=True, metavar="FILE", help="Read paths to save from FILE, one a line (-: stdin)."
 )
-@click.option(
-    "--optional", multiple=True, metavar="PATH", type=click.Path(path_type=bytes), help="Save it if it is there."
-)
+@click.option("--optional", multiple=True, metavar="PATH", type=RAW_PATH, help="Save it if it is there.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG[,TAG]", help="Mark the snapshot. Repeatable.")
 @click.option("--host", default="", metavar="NAME", help="Record this host name instead of the machine's.")
 @click.option("--note", default="", metavar="TEXT", help="Record a note with the snapshot.")
@@ -75,6 +73,8 @@ def command(
     """
     from holdfast.app.backup import BackupRequest, read_paths
 
+    if not all(to):
+        raise click.BadParameter("it is empty.", param_hint="--to")
     request = BackupRequest(
         paths=(*paths, *read_paths(files_from)),
         optional=optional,
@@ -110,7 +110,8 @@ def _several(here: Session, to: tuple[str, ...], request: BackupRequest) -> int:
     code = 0
     for location in to:
         try:
-            code = _one(here.at(location), request) or code
+            done = _one(here.at(location), request)
+            code = code or done
         except HoldfastError as error:
             told = failure(error)
             here.console.fail(told)
@@ -168,7 +169,9 @@ def sentence(summary: BackupSummary, *, dry_run: bool) -> str:
     parts = [
         f"{begin} {text.plural(summary.total_files, 'file')} ({text.size(summary.total_bytes)})",
         share,
-        f"{text.size(summary.data_added)} added ({text.size(summary.data_added_packed)} stored)"
+        f"{text.size(summary.data_added)} to add, before compression"
+        if dry_run
+        else f"{text.size(summary.data_added)} added ({text.size(summary.data_added_packed)} stored)"
         + f" in {text.duration(summary.seconds)}",
     ]
     if summary.problems:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from holdfast.cli import text
@@ -10,6 +12,7 @@ from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import session
 from holdfast.cli.values import READ_DATA, Part
+from holdfast.kernel.events import Emit, Event, Fact
 from holdfast.vaults.base import CheckOptions, CheckReport, Damage, Outcome, Subset
 
 SHOWN_FILES = 10
@@ -37,7 +40,8 @@ def command(common: Common, read_data: Part | None, workers: int | None) -> int:
 
     subset = Subset(part=read_data.part, percent=read_data.percent) if read_data is not None else None
     with session(common) as here:
-        report = check(here.context, CheckOptions(read_data=subset, workers=workers))
+        context = replace(here.context, emit=_all_but_findings(here.console))
+        report = check(context, CheckOptions(read_data=subset, workers=workers))
         return _show(here.console, report, data_read=subset is not None)
 
 
@@ -64,6 +68,16 @@ def _show(console: Console, report: CheckReport, *, data_read: bool) -> int:
     if errors or report.outcome is Outcome.FAILED:
         return DAMAGE
     return OUTCOMES[report.outcome]
+
+
+def _all_but_findings(console: Console) -> Emit:
+    """For people, the list at the end tells what was found, and what it touches; not the facts as well."""
+
+    def emit(event: Event) -> None:
+        if console.json or not (isinstance(event, Fact) and event.kind == "damage.found"):
+            console.emit(event)
+
+    return emit
 
 
 def _tell(console: Console, damage: Damage) -> None:

@@ -14,7 +14,7 @@ from holdfast.cli.console import Console, clean, path_fields
 from holdfast.cli.errors import DAMAGE, OK, PARTIAL
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import Session, session
-from holdfast.cli.values import SNAPSHOT
+from holdfast.cli.values import RAW_PATH, SNAPSHOT
 
 if TYPE_CHECKING:
     from holdfast.app.diff import DiffRequest
@@ -27,10 +27,8 @@ COLOURS = {"+": "green", "-": "red", "M": "yellow", "U": "dim", "T": "cyan"}
 @click.command("diff")
 @click.argument("first", type=SNAPSHOT, metavar="SNAPSHOT[:PATH]")
 @click.argument("second", required=False, type=SNAPSHOT, metavar="[SNAPSHOT[:PATH]]")
-@click.argument("path", required=False, default=b"", type=click.Path(path_type=bytes))
-@click.option(
-    "--text", "file", type=click.Path(path_type=bytes), metavar="FILE", help="The changed lines of this file."
-)
+@click.argument("path", required=False, default=b"", type=RAW_PATH)
+@click.option("--text", "file", type=RAW_PATH, metavar="FILE", help="The changed lines of this file.")
 @click.option("-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="On the disk, pass this over.")
 @click.option("--no-default-excludes", is_flag=True, help="On the disk, also look at caches, trash and the like.")
 @click.option("--reread", is_flag=True, help="Read files of the disk even if size, times and inode are the same.")

@@ -82,8 +82,11 @@ def _stream(output: str | None) -> Iterator[BinaryIO]:
         raise Invalid(f"there is already a file {output}", hint="Remove it, or name another one.")
     partial = f"{output}.{os.getpid()}.part"
     try:
-        with open(partial, "xb") as file:
-            os.chmod(partial, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, output) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
         os.rename(partial, output)
     except BaseException:

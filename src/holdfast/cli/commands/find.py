@@ -9,14 +9,14 @@ from holdfast.cli.entries import show_item
 from holdfast.cli.errors import DAMAGE, OK
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
-from holdfast.cli.values import SIZE, SNAPSHOT_ID, WHEN
+from holdfast.cli.values import RAW_PATH, SIZE, SNAPSHOT_ID, WHEN
 from holdfast.kernel.ids import short
 
 KINDS = {"file": "file", "folder": "dir", "link": "symlink", "pipe": "fifo", "device": "dev", "chardevice": "chardev"}
 
 
 @click.command("find")
-@click.argument("patterns", nargs=-1, required=True, type=click.Path(path_type=bytes), metavar="PATTERN...")
+@click.argument("patterns", nargs=-1, required=True, type=RAW_PATH, metavar="PATTERN...")
 @click.option(
     "--snapshot", "chosen", multiple=True, type=SNAPSHOT_ID, metavar="SNAPSHOT", help="Only in it. Repeatable."
 )

@@ -85,7 +85,7 @@ def add(
         here.console.event("summary", outcome="ok", added=new)
 
 
-@command.command("remove")
+@command.command("remove", short_help="Remove a key.")
 @click.argument("key", metavar="ID")
 @shared()
 @click.pass_obj
@@ -99,7 +99,7 @@ def remove(common: Common, key: str) -> None:
         here.console.event("summary", outcome="ok", removed=gone)
 
 
-@command.command("passwd")
+@command.command("passwd", short_help="Change the password.")
 @_new
 @shared()
 @click.pass_obj

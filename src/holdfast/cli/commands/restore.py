@@ -9,14 +9,14 @@ from holdfast.cli.console import Console, path_fields
 from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
-from holdfast.cli.values import SNAPSHOT
+from holdfast.cli.values import RAW_PATH, SNAPSHOT
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import Overwrite, RestoreOptions, RestoreSummary, SnapshotInfo
 
 
 @click.command("restore")
 @click.argument("snapshot", type=SNAPSHOT, metavar="SNAPSHOT[:PATH]")
-@click.option("-t", "--target", default=b"", type=click.Path(path_type=bytes), metavar="DIR", help="Restore into DIR.")
+@click.option("-t", "--target", default=b"", type=RAW_PATH, metavar="DIR", help="Restore into DIR.")
 @click.option("--in-place", is_flag=True, help="Put everything back where it was saved from.")
 @click.option(
     "-i", "--include", "includes", multiple=True, metavar="PATTERN", help="Only what fits (as in .gitignore)."

@@ -62,6 +62,8 @@ def find_node(repository: Repository, snapshot: SnapshotInfo, path: bytes) -> No
             if child.name == part:
                 break
         else:
+            if not walked and len(parts_of(path)) > 1:
+                raise _missing(path, "It may be of relative paths: 'holdfast ls SNAPSHOT' shows where it begins.")
             raise _missing(path, f"The nearest folder that it holds is {os.fsdecode(walked or b'/')}.")
         node = child
         walked += b"/" + part

@@ -28,7 +28,14 @@ class BlobStore:
         self._is_new = stored.adder()
         self._dry_run = dry_run
         self._packers = [
-            Packer(repository.storage, repository.master, kind, repository.draw, spool_tag=spool_tag)
+            Packer(
+                repository.storage,
+                repository.master,
+                kind,
+                repository.draw,
+                spool_tag=spool_tag,
+                compress=repository.config.version > 1,
+            )
             for kind in (BlobType.DATA, BlobType.TREE)
         ]
         self._add_data, self._add_tree = (packer.add for packer in self._packers)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from operator import attrgetter
+from operator import add
 
 from holdfast.format.crypto import OVERHEAD
-from holdfast.format.index import decode_index
+from holdfast.format.index import Entries, decode_entries
 from holdfast.format.pack import TRAILER_SIZE, Blob, BlobType
 from holdfast.kernel.errors import HoldfastError, NotFound
 from holdfast.kernel.ids import PackId, short
@@ -19,9 +19,8 @@ from holdfast.vaults.archive.check.files import DAMAGING, still_there
 from holdfast.vaults.archive.check.findings import Findings, listed
 
 MISSING = -1
-_BY_OFFSET = attrgetter("offset")
 _ENTRY_PLAIN, _ENTRY_COMPRESSED = 37, 41  # bytes of one blob in a pack's header
-_BYTES_PER_BLOB = 44  # of a compressed index file: 32 of them are the id
+_BYTES_PER_BLOB = 40  # of a compressed index file: 32 of them are the id
 
 DATA_ONLY, TREES_ONLY, MIXED = 0, 1, 2
 
@@ -45,37 +44,29 @@ class Catalogue:
         self.unused_packs = 0
         self.unused_bytes = 0
 
-    def add(self, pack: PackId, blobs: list[Blob]) -> bool:
+    def add(self, pack: PackId, entries: Entries) -> bool:
         """Take one pack with its entries (they get sorted); False if it was there already."""
-        blobs.sort(key=_BY_OFFSET)
-        if not self.index.add(pack, blobs):
+        contiguous = _is_contiguous(entries)
+        if not contiguous:
+            entries = entries.by_offset()
+            contiguous = _is_contiguous(entries)
+        if not self.index.add_entries(pack, entries):
             return False
         number = self.numbers[pack] = len(self.numbers)
-        end = 0
-        plain = 0
-        contiguous = bool(blobs)
-        sizes = []
-        for blob in blobs:
-            length, raw_length = blob.length, blob.raw_length
-            if blob.offset != end:
-                contiguous = False
-            end = blob.offset + length
-            if raw_length is None:
-                plain += 1
-                sizes.append(length - OVERHEAD)
-            else:
-                sizes.append(raw_length)
         if not contiguous:
             self.broken.add(number)
-        header = _ENTRY_PLAIN * plain + _ENTRY_COMPRESSED * (len(blobs) - plain)
-        self.plain_sizes.extend(sizes)
-        trees = [blob.type for blob in blobs].count(BlobType.TREE)
-        if trees in (0, len(blobs)):
-            self.is_tree.extend((b"\1" if trees else b"\0") * len(blobs))
-            self.contents.append(TREES_ONLY if trees else DATA_ONLY)
+        _, trees, offsets, lengths, raw_lengths = entries
+        plain = raw_lengths.count(0)
+        if plain:
+            sizes = [raw or length - OVERHEAD for length, raw in zip(lengths, raw_lengths, strict=True)]
+            self.plain_sizes.extend(sizes)
         else:
-            self.is_tree.extend(bytes([blob.type is BlobType.TREE for blob in blobs]))
-            self.contents.append(MIXED)
+            self.plain_sizes.extend(raw_lengths)
+        self.is_tree.extend(trees)
+        directories = trees.count(1)
+        self.contents.append(MIXED if 0 < directories < len(trees) else TREES_ONLY if directories else DATA_ONLY)
+        end = offsets[-1] + lengths[-1] if trees else 0
+        header = _ENTRY_PLAIN * plain + _ENTRY_COMPRESSED * (len(trees) - plain)
         self.expected.append(end + header + OVERHEAD + TRAILER_SIZE)
         self.found.append(MISSING)
         return True
@@ -87,6 +78,13 @@ class Catalogue:
             return number
         wanted = BlobType.TREE if tree else BlobType.DATA
         return number if any(place.type == wanted for place in self.index.places(identifier)) else -1  # type: ignore[arg-type]
+
+
+def _is_contiguous(entries: Entries) -> bool:
+    """Whether these blobs lie back to back from the start of the pack, in this order."""
+    offsets = entries.offsets.tolist()
+    ends = list(map(add, offsets, entries.lengths))
+    return bool(offsets) and offsets[0] == 0 and offsets[1:] == ends[:-1]
 
 
 def load(repository: Repository, findings: Findings, step: Callable[[int, int], None]) -> Catalogue:
@@ -132,9 +130,10 @@ def load(repository: Repository, findings: Findings, step: Callable[[int, int], 
 def _read_file(
     repository: Repository, identifier: bytes, catalogue: Catalogue, findings: Findings, twice: set[bytes]
 ) -> None:
-    for pack, blobs in decode_index(repository.read_unpacked(layout.INDEX, identifier)):
-        if catalogue.add(pack, blobs):
+    for pack, entries in decode_entries(repository.read_unpacked(layout.INDEX, identifier)):
+        if catalogue.add(pack, entries):
             continue
+        blobs = entries.blobs()
         if _same(catalogue.index.blobs_of(pack), blobs):
             twice.add(pack)
         else:

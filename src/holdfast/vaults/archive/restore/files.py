@@ -19,6 +19,7 @@ from holdfast.vaults.archive.restore.tasks import Meta, join
 from holdfast.vaults.base import Overwrite
 
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PRIVATE = 0o600
 _SET_ID = 0o6000
 _READ_BACK = 1 << 20
 _ERRORS = (OSError, OverflowError, ValueError)
@@ -42,6 +43,8 @@ class FileWriter:
         self._fd = -1
         self._inherits = True  # whether new files in the folder get attributes (access control lists) from it
         self._given = (-1, -1)  # the owner and group that new files in the folder have anyway
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
 
     def write(self, folder: bytes, name: bytes, data: bytes, meta: Meta, identifier: bytes) -> list[str]:
         """Write one whole file, whose name was checked before; returns problems with its metadata.
@@ -53,7 +56,8 @@ class FileWriter:
             self._enter(folder)
         directory, temporary = self._fd, self._temporary
         try:
-            fd = os.open(temporary, CREATE, 0o600, dir_fd=directory)
+            born = self._born(meta)
+            fd = os.open(temporary, CREATE, born, dir_fd=directory)
             try:
                 size = len(data)
                 if size < PAGE or not self._sparse:
@@ -61,7 +65,7 @@ class FileWriter:
                         write_at(fd, 0, data)
                 elif write_sparse(fd, 0, data) != size:
                     os.ftruncate(fd, size)
-                problems = self._finish(fd, meta)
+                problems = self._finish(fd, meta, born)
                 if self._verify:
                     read_back(fd, ((identifier, size),))
                 if self._replace:
@@ -90,28 +94,41 @@ class FileWriter:
         self._inherits = True
         self._given = (-1, -1)
 
-    def _finish(self, fd: int, meta: Meta) -> list[str]:
-        """What :func:`apply_metadata` does, short for the usual file: 5 instead of 13 microseconds.
+    def _born(self, meta: Meta) -> int:
+        """The permissions to make a file with: its last ones if nothing else of it changes, else only for us.
+
+        That spares a call for each: 1.3 microseconds of 35.
+        """
+        mode, uid, gid, _, _, xattrs = meta
+        if self._inherits or xattrs or mode & (self._umask | ~0o777):
+            return _PRIVATE
+        if self._chown:
+            return mode if self._given == (uid, gid) else _PRIVATE
+        return mode if self._owner is not None or gid == self._given[1] else _PRIVATE
+
+    def _finish(self, fd: int, meta: Meta, born: int) -> list[str]:
+        """What :func:`apply_metadata` does, short for the usual file: 4 instead of 13 microseconds.
 
         The first file of a folder tells what new files are born with there: then the others need no look, and no
-        change of owner where they have the right one.
+        change of owner or permissions where they have the right ones.
         """
         mode, uid, gid, mtime, atime, xattrs = meta
         if self._inherits and not xattrs:
-            self._inherits = bool(read_xattrs(fd))
             st = os.fstat(fd)
+            self._inherits = st.st_mode & 0o7777 != _PRIVATE or bool(read_xattrs(fd))
             self._given = (st.st_uid, st.st_gid)
         if xattrs or self._inherits or mode & _SET_ID:
             return _apply(fd, meta, self._owner)
         problems: list[str] = []
         try:
-            if self._chown:
-                if self._given != (uid, gid):
-                    os.fchown(fd, uid, gid)
-            elif self._owner is None and gid != self._given[1]:
-                with suppress(OSError):
-                    os.fchown(fd, -1, gid)
-            os.fchmod(fd, mode)
+            if born != mode or born == _PRIVATE:
+                if self._chown:
+                    if self._given != (uid, gid):
+                        os.fchown(fd, uid, gid)
+                elif self._owner is None and gid != self._given[1]:
+                    with suppress(OSError):
+                        os.fchown(fd, -1, gid)
+                os.fchmod(fd, mode)
             os.utime(fd, ns=(atime, mtime))
         except _ERRORS:
             problems = _apply(fd, meta, self._owner)

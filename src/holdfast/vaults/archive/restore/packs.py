@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from holdfast.format.compression import Decompressor
@@ -18,6 +20,8 @@ RUN = 1 << 20
 
 GAP = 64 << 10
 """Bytes between two needed blobs that are rather read than skipped."""
+
+_OFFSET = itemgetter(0)
 
 Row = tuple[Any, ...]
 """Begins with offset, stored length, plaintext length (0: stored raw) and id of a blob; the rest is the caller's."""
@@ -64,34 +68,31 @@ class PackReader:
     ) -> Iterator[tuple[bytes | HoldfastError, Sequence[Row]]]:
         if stop - start > len(self._buffer):
             self._buffer = memoryview(mmap.mmap(-1, stop - start, access=mmap.ACCESS_COPY))
-        firsts = [0]
-        at = rows[0][0]
-        for number, row in enumerate(rows):
-            if row[0] != at:
-                at = row[0]
-                firsts.append(number)
+        groups: list[Sequence[Row]] = []
+        if len({row[0] for row in rows}) == len(rows):  # no blob is wanted twice
+            groups += [(row,) for row in rows]
+        else:
+            groups += [tuple(users) for _, users in groupby(rows, _OFFSET)]
         view = self._buffer[: stop - start]
-        opened = self._opener.open(
-            [view[rows[first][0] - start : rows[first][0] - start + rows[first][1]] for first in firsts]
-            if self._fill(name, view, start)
-            else [b""] * len(firsts)
-        )
-        firsts.append(len(rows))
+        if self._fill(name, view, start):
+            opened = self._opener.open([view[users[0][0] - start :][: users[0][1]] for users in groups])
+        else:
+            opened = [None] * len(groups)
         decompress = self._decompress
-        for number, plain in enumerate(opened):
-            users = rows[firsts[number] : firsts[number + 1]]
-            row = users[0]
+        for number, users in enumerate(groups):
+            plain = opened[number]
+            _, _, raw_length, identifier = users[0][:4]
             opened[number] = None  # what was handed over is not kept as well
             if plain is not None:
                 try:
-                    if row[2]:
-                        plain = decompress(plain, size=row[2])
-                    if sha256(plain).digest() == row[3]:
+                    if raw_length:
+                        plain = decompress(plain, size=raw_length)
+                    if sha256(plain).digest() == identifier:
                         yield plain, users
                         continue
                 except Corrupt:
                     pass
-            yield self._another_copy(BlobId(row[3])), users
+            yield self._another_copy(BlobId(identifier)), users
 
     def _fill(self, name: str, view: memoryview, start: int) -> bool:
         """Read a range; False if that part of the pack is gone or cannot be read."""

@@ -17,7 +17,7 @@ class Rows:
 
     def __init__(self, index: Index, *, keep_content: bool) -> None:
         """``keep_content``: big files are to be read again, so their blobs must be known at the end."""
-        self._place = index.place
+        self._stored = index.stored
         self._keep_content = keep_content
         self.small: dict[Spot, list[Small]] = {}
         self.parts: dict[PackId, list[Part]] = {}
@@ -30,17 +30,17 @@ class Rows:
         """Plan one file; returns why it cannot be restored, or an empty text."""
         if len(content) == 1:
             identifier = content[0]
-            place = self._place(identifier)
-            if place is None:
+            stored = self._stored(identifier)
+            if stored is None:
                 return _missing(identifier)
-            pack, _, offset, length, raw = place
+            pack, offset, length, raw = stored
             spot = (pack, offset >> _SPOT_BITS)
-            row = (offset, length, raw or 0, identifier, folder, name, *meta)
+            row = (offset, length, raw, identifier, folder, name, *meta)
             if spot in self.small:
                 self.small[spot].append(row)
             else:
                 self.small[spot] = [row]
-            self.size += length - 32 if raw is None else raw
+            self.size += raw or length - 32
         elif content:
             return self._add_big(folder, name, content, meta)
         else:
@@ -67,12 +67,12 @@ class Rows:
         found: list[tuple[PackId, Part]] = []
         known: list[tuple[bytes, int]] = []
         for identifier in content:
-            place = self._place(identifier)
-            if place is None:
+            stored = self._stored(identifier)
+            if stored is None:
                 return _missing(identifier)
-            pack, _, offset, length, raw = place
-            found.append((pack, (offset, length, raw or 0, identifier, path, at)))
-            size = length - 32 if raw is None else raw
+            pack, offset, length, raw = stored
+            found.append((pack, (offset, length, raw, identifier, path, at)))
+            size = raw or length - 32
             known.append((identifier, size))
             at += size
         for pack, part in found:
