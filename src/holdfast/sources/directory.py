@@ -103,21 +103,22 @@ class Lister:
     """Lists directories as one backup wants them.
 
     ``salt``: see :func:`list_directory`. ``skip``: (device, inode) of directories that are never listed.
+    ``devices``: what lies on other file systems is left out; empty: go anywhere.
     """
 
     rules: Rules
     salt: bytes
     skip: frozenset[tuple[int, int]]
+    devices: frozenset[int] = frozenset()
     explain: bool = False
 
-    def look(self, fd: int, scope: Scope, name: bytes, device: int) -> tuple[Scope, Listing]:
+    def look(self, fd: int, scope: Scope, name: bytes) -> tuple[Scope, Listing]:
         """The scope inside of an open directory, and what is to be saved of it.
 
         ``scope`` is that of the directory around it, and ``name`` its name there; an empty name means that ``scope``
-        is its own already. ``device`` keeps to one file system: what lies on another is left out; -1 goes anywhere.
-        Raises ``OSError``.
+        is its own already. Raises ``OSError``.
         """
-        if device >= 0 and os.fstat(fd).st_dev != device:
+        if self.devices and os.fstat(fd).st_dev not in self.devices:
             return scope, Listing([], NOTHING, 0)  # a mount point is kept as an empty folder, as restic does
         names = [os.fsencode(entry) for entry in os.listdir(fd)]
         ignore_name = self.rules.ignore_file
@@ -131,8 +132,8 @@ class Lister:
         if kept is not None:
             left_out, names = len(names) - 1, [kept]
         listing = list_directory(names, fd, scope, self.rules.larger_than, self.salt)
-        if self.skip or device >= 0:
-            listing = self._without_foreign(listing, device)
+        if self.skip or self.devices:
+            listing = self._without_foreign(listing)
         if left_out:
             listing = listing._replace(excluded=listing.excluded + left_out)
         if self.explain and listing.excluded:
@@ -167,12 +168,12 @@ class Lister:
             reasons.append((name, why))
         return tuple(reasons)
 
-    def _without_foreign(self, listing: Listing, device: int) -> Listing:
+    def _without_foreign(self, listing: Listing) -> Listing:
         items = [
             item
             for item in listing.items
             if not (item.stat.st_mode & 0o170000 == 0o040000 and (item.stat.st_dev, item.stat.st_ino) in self.skip)
-            and not (device >= 0 and item.stat.st_dev != device and item.stat.st_mode & 0o170000 != 0o040000)
+            and (not self.devices or item.stat.st_dev in self.devices or item.stat.st_mode & 0o170000 == 0o040000)
         ]
         if len(items) == len(listing.items):
             return listing

@@ -24,25 +24,25 @@ class Ahead:
 
     def __init__(self, options: BackupOptions, storage: Storage, clock: Clock) -> None:
         self._options = options
-        self.lister = Lister(options.rules, salt(clock), own_folder(storage), options.verbose)
+        self.lister = Lister(options.rules, salt(clock), own_folder(storage), _devices(options), options.verbose)
         self.listings: dict[bytes, tuple[Scope, Listing]] = {}
 
     def scan(self, until: Callable[[], bool]) -> None:
         """List directories until ``until()`` is true. What cannot be read is left for the backup itself to report."""
-        stack: list[tuple[bytes, bytes, Scope, int]] = []
+        stack: list[tuple[bytes, bytes, Scope]] = []
         entries = 0
         for target in reversed(roots.find_targets(self._options.paths, os.getcwdb())):
             with contextlib.suppress(OSError):
-                device = os.lstat(target.path).st_dev if self._options.one_file_system else -1
-                stack.append((target.path, b"", self._options.rules.root(target.path), device))
+                os.lstat(target.path)
+                stack.append((target.path, b"", self._options.rules.root(target.path)))
         while stack and entries < _MOST_ENTRIES and not until():
-            path, name, scope, device = stack.pop()
+            path, name, scope = stack.pop()
             try:
                 fd = open_directory(path)
             except OSError:
                 continue
             try:
-                inner, listing = self.lister.look(fd, scope, name, device)
+                inner, listing = self.lister.look(fd, scope, name)
             except OSError:
                 continue
             finally:
@@ -52,7 +52,7 @@ class Ahead:
             prefix = path if path != b"/" else b""
             for item in reversed(listing.items):
                 if item.stat.st_mode & 0o170000 == 0o040000:
-                    stack.append((prefix + b"/" + item.name, item.name, inner, device))
+                    stack.append((prefix + b"/" + item.name, item.name, inner))
 
 
 def salt(clock: Clock) -> bytes:
@@ -64,6 +64,16 @@ def salt(clock: Clock) -> bytes:
         with contextlib.suppress(OSError):
             digest.update(Path(path).read_bytes())
     return digest.digest()
+
+
+def _devices(options: BackupOptions) -> frozenset[int]:
+    """The file systems to stay on: those of all the paths that were named, also of one inside another."""
+    found: set[int] = set()
+    if options.one_file_system:
+        for path in options.paths:
+            with contextlib.suppress(OSError):
+                found.add(os.lstat(path).st_dev)
+    return frozenset(found)
 
 
 def own_folder(storage: Storage) -> frozenset[tuple[int, int]]:

@@ -63,6 +63,7 @@ class Assembly:
         self.memo = bytearray()
         self.current = b""
         self.root: BlobId | None = None
+        self.underway = 0  # bytes of files that several processes are still reading
 
     def expect(self, frame: Frame) -> None:
         """Wait for the holes of a frame; one without holes is closed at once."""
@@ -78,6 +79,7 @@ class Assembly:
             self._submit(answer, True)
         elif isinstance(answer, Stored):
             self._shared[answer.file].parts[answer.number] = answer
+            self.underway += answer.size
             self._finish_shared(answer.file)
         elif isinstance(answer, CutDone):
             self._shared[answer.file].done = answer
@@ -130,6 +132,7 @@ class Assembly:
         if shared.done is None or len(shared.parts) < shared.done.ranges:
             return
         del self._shared[number]
+        self.underway -= sum(part.size for part in shared.parts.values())
         frame = self._frames[shared.file.parent]
         frame.fill_file(shared.file.position, self._shared_node(shared, shared.done, frame))
         if frame.missing == 0:

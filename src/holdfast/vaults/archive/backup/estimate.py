@@ -20,14 +20,14 @@ _FILE, _DIR, _KIND = 0o100000, 0o040000, 0o170000
 class Estimate:
     """Counts files and bytes below the targets until it is closed. Make it before any thread: it forks."""
 
-    def __init__(self, targets: Sequence[Target], lister: Lister, *, one_file_system: bool) -> None:
+    def __init__(self, targets: Sequence[Target], lister: Lister) -> None:
         self._sums = mmap.mmap(-1, _SUMS.size)
         sums = self._sums
 
         def start() -> Callable[[None], Iterator[None]]:
             def count(_task: None) -> Iterator[None]:
                 os.nice(5)
-                _count(targets, lister, sums, one_file_system=one_file_system)
+                _count(targets, lister, sums)
                 yield None
 
             return count
@@ -50,27 +50,26 @@ class Estimate:
         return (files, size) if done else None
 
 
-def _count(targets: Sequence[Target], lister: Lister, sums: mmap.mmap, *, one_file_system: bool) -> None:
+def _count(targets: Sequence[Target], lister: Lister, sums: mmap.mmap) -> None:
     files = size = 0
-    stack: list[tuple[bytes, bytes, Scope, int]] = []
+    stack: list[tuple[bytes, bytes, Scope]] = []
     for target in targets:
         try:
             st = os.lstat(target.path)
         except OSError:
             continue
         if st.st_mode & _KIND == _DIR:
-            device = st.st_dev if one_file_system else -1
-            stack.append((target.path, b"", lister.rules.root(target.path), device))
+            stack.append((target.path, b"", lister.rules.root(target.path)))
         elif st.st_mode & _KIND == _FILE:
             files, size = files + 1, size + st.st_size
     while stack:
-        path, name, scope, device = stack.pop()
+        path, name, scope = stack.pop()
         try:
             fd = open_directory(path)
         except OSError:
             continue
         try:
-            inner, listing = lister.look(fd, scope, name, device)
+            inner, listing = lister.look(fd, scope, name)
         except OSError:
             continue
         finally:
@@ -81,5 +80,5 @@ def _count(targets: Sequence[Target], lister: Lister, sums: mmap.mmap, *, one_fi
             if kind == _FILE:
                 files, size = files + 1, size + item.stat.st_size
             elif kind == _DIR:
-                stack.append((prefix + b"/" + item.name, item.name, inner, device))
+                stack.append((prefix + b"/" + item.name, item.name, inner))
     sums[:] = _SUMS.pack(files, size, 1)

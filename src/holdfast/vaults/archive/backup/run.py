@@ -90,6 +90,7 @@ class _Backup:
             writer = None
             if not self._options.dry_run:
                 stack.callback(self._sweep_spool)
+                self._remove_dead_locks()
                 writer = stack.enter_context(writing(self._repository))
             options = self._options
             parent = choose_parent(
@@ -229,7 +230,7 @@ class _Backup:
             yield
             return
         lister = dataclasses.replace(self._ahead.lister, explain=False)
-        with Estimate(targets, lister, one_file_system=self._options.one_file_system) as estimate:
+        with Estimate(targets, lister) as estimate:
             self._estimate = estimate
             yield
         self._estimate = None
@@ -285,7 +286,7 @@ class _Backup:
         done = counts.files_new + counts.files_changed + counts.files_unmodified
         files, size = (self._estimate.totals() if self._estimate else None) or (None, None)
         current, errors = os.fsdecode(assembly.current), len(summary.problems)
-        self._emit(Tick("backup", done, counts.total_bytes, files, size, current, errors))
+        self._emit(Tick("backup", done, counts.total_bytes + assembly.underway, files, size, current, errors))
 
     def _tell(self, kind: str, path: bytes, why: str) -> None:
         problem = Problem(path, why, "backup")
@@ -295,6 +296,12 @@ class _Backup:
             self._summary.warnings.append(problem)
         level = {"failed": "error", "warning": "warning"}.get(kind, "info")
         self._emit(Fact(f"item.{kind}", why, level, {"path": path, "why": why}))
+
+    def _remove_dead_locks(self) -> None:
+        """A backup that was killed on this machine leaves a lock that would keep restic's check and prune out."""
+        for lock in self._repository.locks.remove_stale():
+            message = f"Removed the lock of process {lock.info.pid} of this machine, which is gone."
+            self._emit(Fact("lock.removed", message, "info", {"lock": lock.id.hex(), "pid": lock.info.pid}))
 
     def _pass_over_damage(self, _identifier: bytes, error: HoldfastError) -> None:
         self._emit(Fact("damage.found", f"{error.message} It is passed over; run 'holdfast check'.", "warning"))

@@ -140,7 +140,7 @@ class Saver:
             return 0
         try:
             ahead = self._job.ahead.pop(visit.path, None)
-            scope, listing = ahead or self._job.lister.look(fd, visit.scope, visit.name, visit.device)
+            scope, listing = ahead or self._job.lister.look(fd, visit.scope, visit.name)
             self._report.counts.excluded += listing.excluded
             for name, why in listing.reasons:
                 self._tell("excluded", visit.path + b"/" + name, why)
@@ -162,7 +162,7 @@ class Saver:
                     child_old: OldTree = None if old is None else (old, item.name)
                     order = len(children)
                     path = visit.path + b"/" + item.name if visit.path != b"/" else b"/" + item.name
-                    children.append(Visit(frame.ticket, order, path, item.name, scope, child_old, visit.device))
+                    children.append(Visit(frame.ticket, order, path, item.name, scope, child_old))
         except OSError as error:
             self._leave_out(visit, error)
             return 0
@@ -312,14 +312,20 @@ class Saver:
             self._tell("warning", folder + b"/" + name, f"gave {size} bytes though its size is {st.st_size}")
         self._bytes += size
         counts.total_bytes += size
+        owner = self.names.user(st.st_uid), self.names.group(st.st_gid)
+        node = self.nodes.file(name, st, *owner, xattrs, content, size)
         if known is None or not known.is_file:
             counts.files_new += 1
+            kind, why = "new", ""
+        elif node == known.raw:  # read again because that was asked for, and found to be the same
+            counts.files_unmodified += 1
+            kind, why = "unchanged", ""
         else:
             counts.files_changed += 1
+            kind, why = "changed", self.old_trees.why_changed(known, st) if self._job.verbose else ""
         if self._job.verbose:
-            why = "" if known is None else self.old_trees.why_changed(known, st)
-            self._tell("new" if known is None else "changed", folder + b"/" + name, why)
-        return self.nodes.file(name, st, self.names.user(st.st_uid), self.names.group(st.st_gid), xattrs, content, size)
+            self._tell(kind, folder + b"/" + name, why)
+        return node
 
     def _read(
         self, dir_fd: int | None, name: bytes, st: Stat, folder: bytes

@@ -23,7 +23,6 @@ class Visit(NamedTuple):
     name: bytes
     scope: Scope
     old: OldTree
-    device: int  # stay on this device; -1: go anywhere
 
 
 class Ranges(NamedTuple):

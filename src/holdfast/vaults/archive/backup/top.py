@@ -34,9 +34,8 @@ def begin(
     start = _Start(options, saver, assembly, submit, tell)
     whole = [target for target in targets if not target.parts]
     if whole:  # "/" or ".": the listing of that directory is the root tree itself
-        device = os.lstat(whole[0].path).st_dev if options.one_file_system else -1
         scope = options.rules.root(whole[0].path)
-        submit(Visit(ROOT, 0, whole[0].path, b"", scope, parent.tree, device), False)
+        submit(Visit(ROOT, 0, whole[0].path, b"", scope, parent.tree), False)
         return
     start.level(roots.arrange(targets), ROOT, 0, parent.tree)
 
@@ -79,9 +78,8 @@ class _Start:
         for name, value, position in below:
             deeper: OldTree = None if frame.old_tree is None else (frame.old_tree, name)
             if isinstance(value, Target):
-                device = os.lstat(value.path).st_dev if self._options.one_file_system else -1
                 scope = self._options.rules.root(value.path)
-                self._submit(Visit(frame.ticket, position, value.path, b"", scope, deeper, device), False)
+                self._submit(Visit(frame.ticket, position, value.path, b"", scope, deeper), False)
             else:
                 self.level(value, frame.ticket, position, deeper)
 
