@@ -319,9 +319,6 @@ def test_a_lock_of_somebody_else_is_respected_and_one_of_a_dead_process_can_be_r
     holder.stdin.close()
     holder.wait()
     holder.stdout.close()
-    done = cli("backup", documents)
-    assert done.code in (0, 11)
-    assert done.code == 0 or "holdfast unlock" in done.err
     assert "would be removed" in cli("unlock", "--dry-run").out
     assert "1 lock removed, 0 locks left." in cli("unlock").err
     assert cli("backup", documents).code == 0

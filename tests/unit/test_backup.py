@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,24 @@ def test_rules_leave_out_files_and_whole_folders(tmp_path: Path, folder: Path) -
     assert not {b"text1", b"text4", b"file7"} & names
     assert os.fsencode(folder / "empty") not in dict(nodes(vault))
     assert summary.excluded == 8
+
+
+def test_one_file_system_stays_on_all_that_were_named(tmp_path: Path) -> None:
+    source, mount = tmp_path / "source", tmp_path / "source" / "mount"
+    mount.mkdir(parents=True)
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mount], check=False).returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        (mount / "there").write_text("x")
+        (source / "here").write_text("y")
+        vault = new_vault(tmp_path / "vault")
+        save(vault, source, one_file_system=True)
+        assert set(files(vault, source)) == {b"here"}
+        assert os.fsencode(mount) in dict(nodes(vault))  # the mount point itself is kept
+        save(vault, source, mount, one_file_system=True)
+        assert set(files(vault, source)) == {b"here", b"mount/there"}
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
 
 
 def test_sockets_are_skipped_and_pipes_are_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.archivekit import SECRET, new_vault, open_vault, save
 
 from holdfast.kernel.errors import Locked
+from holdfast.kernel.events import Event, Fact
 from holdfast.repository import locks
 
 
@@ -57,6 +58,22 @@ def test_only_dead_processes_of_this_host_lose_their_locks(tmp_path: Path, monke
     monkeypatch.undo()
     assert repository.locks.remove_stale() == []
     assert held(place) == [identifier.hex()]
+
+
+def test_a_backup_removes_the_lock_of_one_that_was_killed(tmp_path: Path) -> None:
+    place, source = tmp_path / "vault", tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_text("x")
+    vault = new_vault(place)
+    child = os.fork()
+    if child == 0:
+        vault.repository.locks._write(True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    facts: list[Event] = []
+    save(open_vault(place), source, emit=facts.append)
+    assert held(place) == []
+    assert [fact.data["pid"] for fact in facts if isinstance(fact, Fact) and fact.kind == "lock.removed"] == [child]
 
 
 def test_renewal_writes_a_new_lock_before_it_deletes_the_old_one(
