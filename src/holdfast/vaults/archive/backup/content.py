@@ -15,7 +15,7 @@ from holdfast.vaults.archive.backup.tasks import CutDone, Ranges, Stored, Whole
 
 APART = 8 << 20  # from this size on, a file is a task of its own ...
 APART_LATE = 256 << 10  # ... or from this size on, once its directory has given one task enough to read
-BIG_FILE = 96 << 20  # from this size on, several processes share a file
+BIG_FILE = 256 << 20  # from this size on, several processes share a file, which is then read twice
 RANGE_BYTES = 24 << 20
 _BUFFER = MAX_SIZE + (1 << 20)
 
@@ -39,7 +39,7 @@ class ContentReader:
         if size < MIN_SIZE:
             count = os.readv(fd, [view[: size + 1]])
             if count == size:
-                return ([self._store.add_data(bytes(view[:count]))], count) if count else ([], 0)
+                return ([self._store.add_data(view[:count])], count) if count else ([], 0)
         else:
             count = 0
         return self._save_chunks(fd, count)
@@ -49,7 +49,7 @@ class ContentReader:
         total = 0
         for offset, lengths in self._chunks(fd, have):
             for length in lengths:
-                ids.append(self._store.add_data(bytes(self._view[offset : offset + length])))
+                ids.append(self._store.add_data(self._view[offset : offset + length]))
                 offset += length
                 total += length
         return ids, total
@@ -141,7 +141,7 @@ class ContentReader:
                 while count < length and (got := os.preadv(fd, [view[count:]], offset + count)):
                     count += got
                 if count:
-                    ids.append(self._store.add_data(bytes(view[:count])))
+                    ids.append(self._store.add_data(view[:count]))
                 offset += count
                 if count < length:
                     break

@@ -41,15 +41,15 @@ class BlobStore:
         self._add_data, self._add_tree = (packer.add for packer in self._packers)
         self.counts = Counts()
 
-    def add_data(self, data: bytes) -> BlobId:
-        """Store file content if it is new; returns its id."""
+    def add_data(self, data: bytes | memoryview) -> BlobId:
+        """Store file content if it is new; returns its id. A view is copied only then."""
         identifier = BlobId(sha256(data).digest())
         if not self._has(identifier) and self._is_new(identifier):
             counts = self.counts
             counts.data_blobs += 1
             counts.data_added += len(data)
             if not self._dry_run:
-                self._add_data(identifier, data)
+                self._add_data(identifier, bytes(data))
         return identifier
 
     def add_tree(self, tree: BlobId, data: bytes) -> bool:
