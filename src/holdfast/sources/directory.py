@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -179,6 +180,31 @@ class Lister:
             return listing
         key = blake2b(listing.key + b"/".join(item.name for item in items), digest_size=16).digest()
         return Listing(items, key, listing.excluded + len(listing.items) - len(items))
+
+
+def walk(lister: Lister, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Scope, Listing]]:
+    """Every directory at and below ``paths`` as (path, its scope, its listing), parents first.
+
+    What cannot be read is passed over: this is for looking ahead, the backup itself reports it.
+    """
+    stack: list[tuple[bytes, bytes, Scope]] = [(path, b"", lister.rules.root(path)) for path in paths][::-1]
+    while stack:
+        path, name, scope = stack.pop()
+        try:
+            fd = open_directory(path)
+        except OSError:
+            continue
+        try:
+            inner, listing = lister.look(fd, scope, name)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+        yield path, inner, listing
+        prefix = path if path != b"/" else b""
+        for item in reversed(listing.items):
+            if item.stat.st_mode & 0o170000 == 0o040000:
+                stack.append((prefix + b"/" + item.name, item.name, inner))
 
 
 def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | None, salt: bytes) -> Listing:

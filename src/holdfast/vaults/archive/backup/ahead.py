@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.files.rules import Scope
 from holdfast.kernel.clock import Clock
-from holdfast.sources.directory import Lister, Listing, open_directory
+from holdfast.sources.directory import Lister, Listing, walk
 from holdfast.storage.base import Storage
 from holdfast.vaults.archive.backup import roots
 from holdfast.vaults.base import BackupOptions
@@ -29,30 +29,13 @@ class Ahead:
 
     def scan(self, until: Callable[[], bool]) -> None:
         """List directories until ``until()`` is true. What cannot be read is left for the backup itself to report."""
-        stack: list[tuple[bytes, bytes, Scope]] = []
         entries = 0
-        for target in reversed(roots.find_targets(self._options.paths, os.getcwdb())):
-            with contextlib.suppress(OSError):
-                os.lstat(target.path)
-                stack.append((target.path, b"", self._options.rules.root(target.path)))
-        while stack and entries < _MOST_ENTRIES and not until():
-            path, name, scope = stack.pop()
-            try:
-                fd = open_directory(path)
-            except OSError:
-                continue
-            try:
-                inner, listing = self.lister.look(fd, scope, name)
-            except OSError:
-                continue
-            finally:
-                os.close(fd)
-            self.listings[path] = inner, listing
+        targets = roots.find_targets(self._options.paths, os.getcwdb())
+        for path, scope, listing in walk(self.lister, [target.path for target in targets]):
+            self.listings[path] = scope, listing
             entries += len(listing.items)
-            prefix = path if path != b"/" else b""
-            for item in reversed(listing.items):
-                if item.stat.st_mode & 0o170000 == 0o040000:
-                    stack.append((prefix + b"/" + item.name, item.name, inner))
+            if entries >= _MOST_ENTRIES or until():
+                return
 
 
 def salt(clock: Clock) -> bytes:

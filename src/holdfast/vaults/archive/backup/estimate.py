@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
-from holdfast.files.rules import Scope
 from holdfast.kernel.pool import Pool
-from holdfast.sources.directory import Lister, open_directory
+from holdfast.sources.directory import Lister, walk
 from holdfast.vaults.archive.backup.roots import Target
 
 _SUMS = struct.Struct("<QQQ")  # files, bytes, 1 once all is counted
-_FILE, _DIR, _KIND = 0o100000, 0o040000, 0o170000
 
 
 class Estimate:
@@ -52,33 +52,13 @@ class Estimate:
 
 def _count(targets: Sequence[Target], lister: Lister, sums: mmap.mmap) -> None:
     files = size = 0
-    stack: list[tuple[bytes, bytes, Scope]] = []
     for target in targets:
-        try:
+        with contextlib.suppress(OSError):
             st = os.lstat(target.path)
-        except OSError:
-            continue
-        if st.st_mode & _KIND == _DIR:
-            stack.append((target.path, b"", lister.rules.root(target.path)))
-        elif st.st_mode & _KIND == _FILE:
-            files, size = files + 1, size + st.st_size
-    while stack:
-        path, name, scope = stack.pop()
-        try:
-            fd = open_directory(path)
-        except OSError:
-            continue
-        try:
-            inner, listing = lister.look(fd, scope, name)
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
-        prefix = path if path != b"/" else b""
+            if stat.S_ISREG(st.st_mode):
+                files, size = files + 1, size + st.st_size
+    for _, _, listing in walk(lister, [target.path for target in targets]):
         for item in listing.items:
-            kind = item.stat.st_mode & _KIND
-            if kind == _FILE:
+            if stat.S_ISREG(item.stat.st_mode):
                 files, size = files + 1, size + item.stat.st_size
-            elif kind == _DIR:
-                stack.append((prefix + b"/" + item.name, item.name, inner))
     sums[:] = _SUMS.pack(files, size, 1)
