@@ -21,6 +21,7 @@ from tests.restickit import (
     save,
 )  # fmt: skip
 
+from holdfast.format.chunker import native_available
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import ignore
 from holdfast.vaults.archive import ArchiveVault
@@ -31,6 +32,8 @@ from holdfast.vaults.diff import compare
 from holdfast.vaults.dump import dump_tar
 from holdfast.vaults.find import Criteria, find
 from holdfast.vaults.listing import list_items
+
+needs_native = pytest.mark.skipif(not native_available(), reason="needs restic's own chunk boundaries")
 
 Need = Callable[[str], str]
 
@@ -119,6 +122,7 @@ def test_we_restore_ours_equal(made_by_us: Restic, out: Path, expected: dict[byt
     assert look(out / "src") == expected
 
 
+@needs_native
 @pytest.mark.parametrize("force", [False, True])
 def test_restic_after_us_adds_nothing(made_by_us: Restic, source: Path, force: bool) -> None:
     """First with our snapshot as its parent, then reading everything again."""
@@ -146,6 +150,7 @@ def test_restic_lists_what_we_recorded(tmp_path: Path, need: Need) -> None:
 # -- we go on with restic's --------------------------------------------------------------------------------------------
 
 
+@needs_native
 @pytest.mark.parametrize(("force", "workers"), [(False, 0), (True, 0), (True, 2)])
 def test_we_after_restic_add_nothing(made_by_restic: Restic, source: Path, force: bool, workers: int) -> None:
     vault = ours(made_by_restic.place)
@@ -222,6 +227,7 @@ def test_restic_prunes_ours_and_both_go_on(tmp_path: Path, need: Need) -> None:
     restic.run("check", "--read-data")
 
 
+@needs_native
 @pytest.mark.parametrize("compression", ["off", "max"])
 def test_every_compression_of_restic_is_read(tmp_path: Path, need: Need, compression: str) -> None:
     root = tmp_path / "src"

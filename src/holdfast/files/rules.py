@@ -66,7 +66,7 @@ class Rules:
         """
         taken = []
         for line in lines:
-            raw = os.fsencode(line).rstrip(b"\r\n")
+            raw = os.fsencode(line).removesuffix(b"\n")  # a carriage return before it goes where lines are parsed
             if b"\n" in raw or b"\0" in raw:
                 raise Invalid(
                     f"exclude pattern {raw!r} holds a line break or a NUL", hint="Write one pattern per list item."
