@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from holdfast.format.compression import Compressor, Decompressor
 from holdfast.format.crypto import BatchSealer, MasterKey, seal, unseal
-from holdfast.format.pack import Blob, BlobType, Listed, decode_header, describe
+from holdfast.format.pack import Blob, BlobType, Listed, decode_header, describe, encode_trailer
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
 from holdfast.kernel.ids import BlobId, PackId
 from holdfast.repository import layout
@@ -203,7 +203,7 @@ class Packer:
         payload, header = self._size, seal(self._key, self._draw(16), plain)
         if unseal(self._key, header) != plain:
             raise Corrupt("Encryption went wrong: the machine's memory or processor is faulty.", hint=_FAULTY_HINT)
-        self._append([header + len(header).to_bytes(4, "little")])
+        self._append([header + encode_trailer(len(header))])
         os.close(self._fd)
         self._fd = -1
         pack = PackId(self._hash.digest())
