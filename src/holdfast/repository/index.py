@@ -63,10 +63,6 @@ class Index:
         """Every pack that some entry names, in the order of adding."""
         return self._packs
 
-    def has_pack(self, pack: PackId) -> bool:
-        """Whether the pack was added."""
-        return pack in self._pack_numbers
-
     def reserve(self, blobs: int) -> None:
         """Make room for ``blobs`` more at once."""
         self._grow(self._count + blobs)
