@@ -18,7 +18,7 @@ help:
 
 install: $(READY)
 
-$(READY): scripts/install.sh pyproject.toml setup.py requirements/dev.txt $(wildcard src/holdfast/format/*.[ch])
+$(READY): scripts/install.sh pyproject.toml setup.py requirements/dev.txt $(wildcard native/*.[ch])
 	@scripts/install.sh "$(VENV)"
 	@touch $@
 
@@ -40,7 +40,7 @@ bench: $(READY)
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -o requirements/lock.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" --extra all -o requirements/lock.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" --extra dev -o requirements/dev.txt pyproject.toml
 
 clean:

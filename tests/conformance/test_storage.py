@@ -317,3 +317,21 @@ def test_read_only_looks_but_never_touches(storage: Storage, tmp_path: Path) -> 
     assert (watcher.read(PACK, 1, 2), watcher.size(PACK), bytes(buffer)) == (b"12", 10, b"456")
     assert listed(watcher) == listed(storage) == {PACK: 10}
     assert watcher.location == storage.location
+
+
+def test_a_file_that_is_named_by_no_hash_can_be_replaced(storage: Storage) -> None:
+    storage.write("config", b"version 1")
+    storage.replace("config", b"version 2, longer")
+    assert storage.read("config") == b"version 2, longer"
+    assert listed(storage) == {"config": len(b"version 2, longer")}
+    storage.replace("config", b"3")
+    assert storage.read("config") == b"3"
+
+
+def test_replacing_makes_nothing_new_and_leaves_hashes_alone(storage: Storage) -> None:
+    with pytest.raises(NotFound):
+        storage.replace("config", b"x")
+    storage.write(PACK, b"pack")
+    with pytest.raises(Invalid):
+        storage.replace(PACK, b"other")
+    assert listed(storage) == {PACK: 4}

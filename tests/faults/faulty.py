@@ -67,6 +67,10 @@ class Faulty:
         self._count("adopt", name)
         self._inner.adopt(path, name)
 
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        self._count("replace", name)
+        self._inner.replace(name, data)
+
     def delete(self, name: str) -> None:
         self._count("delete", name)
         self._inner.delete(name)
@@ -84,7 +88,7 @@ class Faulty:
 class Killing:
     """Passes every call on to ``inner``; SIGKILLs this process at the change number ``at`` (from 1; 0 never).
 
-    Changes are prepare, write, adopt and delete. ``after`` kills once the change was made, else just before it. Use it
+    Changes are prepare, write, adopt, replace and delete. ``after`` kills once the change was made, else just before it. Use it
     in a forked child or a child process only.
     """
 
@@ -119,6 +123,9 @@ class Killing:
 
     def adopt(self, path: str, name: str) -> None:
         self._change(self._inner.adopt, path, name)
+
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        self._change(self._inner.replace, name, data)
 
     def delete(self, name: str) -> None:
         self._change(self._inner.delete, name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ _TREE = 1 << 31
 _NO_FLAG = _TREE - 1
 _SLOT = 4
 _FIRST, _FIRST_BITS = 1 << 12, 13
+_TOP_BIT = bytes(byte >> 7 for byte in range(256))
 
 
 class Place(NamedTuple):
@@ -127,6 +129,32 @@ class Index:
                     return position - 1
                 slot = (slot + 1) & mask
         return -1
+
+    def find(self, identifier: bytes, *, tree: bool) -> int:
+        """The entry number of the blob's first copy of that type, or -1: a tree and a file may have equal bytes."""
+        return next(self.copies(identifier, tree=tree), -1)
+
+    def copies(self, identifier: bytes, *, tree: bool) -> Iterator[int]:
+        """The entry numbers of all copies of the blob of that type, first added first."""
+        if len(identifier) == 32:
+            for number in self._find(identifier):
+                if (_ENTRY.unpack_from(self._entries, number * _ENTRY_SIZE)[0] > _NO_FLAG) == tree:
+                    yield number
+
+    def tree_flags(self) -> bytes:
+        """By entry number: 1 for a tree, 0 for data. A copy of one byte a blob."""
+        top = 3 if sys.byteorder == "little" else 0
+        with memoryview(self._entries) as raw, raw[top : self._count * _ENTRY_SIZE : _ENTRY_SIZE] as flags:
+            return flags.tobytes().translate(_TOP_BIT)
+
+    def id_of(self, number: int) -> BlobId:
+        """The id of entry ``number``."""
+        return BlobId(self._ids[number * 32 : number * 32 + 32])
+
+    def entry(self, number: int) -> tuple[int, int, int, int]:
+        """Of entry ``number``: its pack (position in ``packs``), offset, stored length, plaintext length (0: raw)."""
+        flagged, offset, length, raw = _entry_at(self._entries, number * _ENTRY_SIZE)
+        return flagged & _NO_FLAG, offset, length, raw
 
     def pack_number(self, number: int) -> int:
         """Which pack (position in ``packs``) holds entry ``number``."""

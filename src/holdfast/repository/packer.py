@@ -107,14 +107,21 @@ class Packer:
         size = len(plaintext)
         payload = self._compressed(plaintext, size)
         if payload is None:
-            self._payloads.append(plaintext)
-            self._raw_lengths.append(None)
-            self._pending += size
+            self._queue(identifier, plaintext, None)
         else:
-            self._payloads.append(payload)
-            self._raw_lengths.append(size)
-            self._pending += len(payload)
+            self._queue(identifier, payload, size)
+
+    def add_frame(self, identifier: BlobId, frame: bytes, size: int) -> None:
+        """Take one blob as another repository keeps it: a zstd frame that the caller has proved to hold ``size`` bytes
+        of that id. Not for repositories of format version 1.
+        """
+        self._queue(identifier, frame, size)
+
+    def _queue(self, identifier: BlobId, payload: bytes, raw_length: int | None) -> None:
         self._ids.append(identifier)
+        self._payloads.append(payload)
+        self._raw_lengths.append(raw_length)
+        self._pending += len(payload)
         if self._pending >= BATCH or len(self._ids) >= 2048:
             self._flush_batch()
 

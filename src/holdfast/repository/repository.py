@@ -154,6 +154,10 @@ class Repository:
             raise Corrupt(f"The file {folder}/{short(identifier)} is damaged: its content does not match its name.")
         return self._open_unpacked(sealed)
 
+    def delete_unpacked(self, folder: str, identifier: bytes) -> None:
+        """Delete a snapshot, index or lock file; a missing one is fine."""
+        self.storage.delete(layout.name_of(folder, identifier))
+
     def _seal_unpacked(self, plaintext: bytes) -> bytes:
         encoded = plaintext if self.config.version == 1 else encode_unpacked(plaintext, self._compressor)
         sealed = seal(self.master, self.draw(16), encoded)

@@ -2,7 +2,19 @@
 
 from holdfast.storage.base import STAGING_PREFIX, Info, Storage, Traits
 from holdfast.storage.local import LocalStorage
-from holdfast.storage.locations import OPENERS, open_location
+from holdfast.storage.locations import OPENERS, REMOTE, Manner, open_directly, open_location
 from holdfast.storage.readonly import ReadOnly
 
-__all__ = ["OPENERS", "STAGING_PREFIX", "Info", "LocalStorage", "ReadOnly", "Storage", "Traits", "open_location"]
+__all__ = [
+    "OPENERS",
+    "REMOTE",
+    "STAGING_PREFIX",
+    "Info",
+    "LocalStorage",
+    "Manner",
+    "ReadOnly",
+    "Storage",
+    "Traits",
+    "open_directly",
+    "open_location",
+]

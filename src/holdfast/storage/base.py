@@ -37,7 +37,10 @@ class Traits:
     ``atomic_create``: of several writers of a name that is no hash (``config``) one wins, and the others learn it.
     ``immediate_listing``: what was written is listed at once, so there is no need to wait after taking a lock.
     ``fork_safe``: may be used in a forked child.
-    ``read_only``: every change raises ``Denied``. ``append_only``: deleting does.
+    ``read_only``: every change raises ``Denied``. ``append_only``: deleting anything but locks does.
+    ``connections``: how many calls at once are worth making; more than one means that every call waits for a network,
+    so that few large reads beat many small ones.
+    ``atomic_replace``: a crash in the middle of :meth:`Storage.replace` leaves the old content or the new one.
     """
 
     atomic_create: bool
@@ -45,6 +48,8 @@ class Traits:
     fork_safe: bool
     read_only: bool = False
     append_only: bool = False
+    connections: int = 1
+    atomic_replace: bool = True
 
 
 class Storage(Protocol):
@@ -117,6 +122,15 @@ class Storage(Protocol):
         """
         ...
 
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        """Put ``data`` in the place of the existing file ``name``: only ``config`` ever changes, in a migration.
+
+        After return the new content survives power loss. A crash leaves the old content or the new one, or, without
+        ``traits.atomic_replace``, perhaps neither: the caller keeps a copy. Raises ``NotFound``, and ``Invalid`` for a
+        name that is a hash, whose content cannot change.
+        """
+        ...
+
     def delete(self, name: str) -> None:
         """Remove a file; a missing one is fine. After power loss a file that was just deleted may be back."""
         ...
@@ -159,6 +173,13 @@ def check_range(offset: int, length: int | None = None) -> None:
     """Raise ``Invalid`` for a negative offset or length."""
     if offset < 0 or (length is not None and length < 0):
         raise Invalid(f"a range cannot be negative: offset {offset}, length {length}")
+
+
+def check_replaceable(name: str) -> None:
+    """Raise ``Invalid`` unless ``name`` is proper and no hash: what a hash names never changes."""
+    check_name(name)
+    if is_hash(name):
+        raise Invalid(f"{name} is named by its content, which never changes", name=name)
 
 
 def is_hash(name: str) -> bool:

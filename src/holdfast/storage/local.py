@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.storage import durable, listing, mounts
-from holdfast.storage.base import Info, Traits, check_folder, check_name, check_range, is_hash
+from holdfast.storage.base import Info, Traits, check_folder, check_name, check_range, check_replaceable, is_hash
 from holdfast.storage.oserrors import printable, translated
 
 if TYPE_CHECKING:
@@ -170,6 +170,17 @@ class LocalStorage:
             pass
         except OSError as error:
             raise translated(error, "remove", path) from error
+
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        check_replaceable(name)
+        self.size(name)
+        temporary = self._temporary(name)
+        try:
+            durable.create(temporary, memoryview(data).cast("B"), self._mode_of()[1])
+            durable.place(temporary, self._inside + name, exclusive=False)
+        except OSError as error:
+            durable.discard(temporary)
+            raise self._failed(error, "write", name) from error
 
     def delete(self, name: str) -> None:
         check_name(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 
 from holdfast.kernel.errors import Invalid, Unsupported
@@ -15,13 +17,46 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 _SECURE_COPY = re.compile(r"[^/:@]+@[^/:]+:.*", re.DOTALL)
 
 
-def open_location(text: str) -> Storage:
-    """The storage that ``text`` names; nothing is made or contacted yet.
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a place beyond this machine is used; places on this machine pay no heed to it.
+
+    ``upload``, ``download``: most bytes a second, None for no limit. ``connections``: most calls at once, None for what
+    suits the place. ``patience``: seconds during which a call that fails for want of a connection is tried again.
+    """
+
+    upload: int | None = None
+    download: int | None = None
+    connections: int | None = None
+    patience: float = 900.0
+
+
+def open_location(text: str, manner: Manner | None = None) -> Storage:
+    """The storage that ``text`` names, safe to use in forked children; nothing is made or contacted yet.
 
     A path (``/srv/backups``, ``backups``), ``local:PATH`` (PATH as it stands), ``file:/PATH`` or ``file:///PATH``
-    (percent escapes as in any URL), ``memory:LABEL`` (empty, gone with the process). Raises ``Invalid`` for what cannot
-    be understood and ``Unsupported`` for places that this version does not reach. No message repeats the text after the
-    scheme: it may hold a password.
+    (percent escapes as in any URL), ``memory:LABEL`` (empty, gone with the process), or a place beyond this machine (see
+    :data:`REMOTE`). Raises ``Invalid`` for what cannot be understood and ``Unsupported`` where a library is missing. No
+    message repeats the text after the scheme: it may hold a password.
+    """
+    place = open_directly(text, manner)
+    if not text_is_remote(text):
+        return place
+    from holdfast.storage.apart import Apart
+
+    return Apart(text, manner or Manner(), place)
+
+
+def text_is_remote(text: str) -> bool:
+    """Whether ``text`` names a place beyond this machine."""
+    match = _SCHEME.fullmatch(text)
+    return match is not None and match[1].lower() in REMOTE
+
+
+def open_directly(text: str, manner: Manner | None = None) -> Storage:
+    """What :func:`open_location` gives, but working in this very process, with all decorators around it.
+
+    Neither a library is imported nor a thread started nor anything contacted before the first call of a method.
     """
     if not text.strip() or "\0" in text:
         raise Invalid("the location is empty", hint="Give a path such as /srv/backups/home.")
@@ -34,13 +69,24 @@ def open_location(text: str) -> Storage:
             )
         return LocalStorage(text)
     scheme = match[1].lower()
+    if scheme in REMOTE:
+        return _open_remote(scheme, match[2], manner or Manner())
     opener = OPENERS.get(scheme)
     if opener is None:
         raise Invalid(
             f"unknown kind of location: {scheme}:",
-            hint=f"Known are a path and {', '.join(sorted(OPENERS))}. For a folder with a colon put ./ in front.",
+            hint=f"Known are a path and {', '.join(sorted({*OPENERS, *REMOTE}))}. "
+            "For a folder with a colon put ./ in front.",
         )
     return opener(match[2])
+
+
+def _open_remote(scheme: str, rest: str, manner: Manner) -> Storage:
+    from holdfast.storage.limited import Limited
+    from holdfast.storage.retrying import Retrying
+
+    place: Storage = import_module(f"holdfast.storage.{REMOTE[scheme]}").open_storage(scheme, rest)
+    return Retrying(Limited(place, manner), manner)
 
 
 def _open_local(rest: str) -> Storage:
@@ -68,27 +114,23 @@ def _open_memory(rest: str) -> Storage:
     return MemoryStorage(rest)
 
 
-def _later(place: str) -> Callable[[str], Storage]:
-    def refuse(_rest: str) -> Storage:
-        raise Unsupported(
-            f"storing in {place} comes with a later version",
-            hint="Use a folder for now: a local disk or a mounted share.",
-        )
-
-    return refuse
+def _open_google_drive(_rest: str) -> Storage:
+    raise Unsupported(
+        "storing in Google Drive comes with a later version", hint="Use a folder, S3, SFTP or a REST server for now."
+    )
 
 
 OPENERS: Mapping[str, Callable[[str], Storage]] = MappingProxyType(
-    {
-        "azure": _later("Azure Blob Storage"),
-        "file": _open_file_url,
-        "gdrive": _later("Google Drive"),
-        "gs": _later("Google Cloud Storage"),
-        "local": _open_local,
-        "memory": _open_memory,
-        "rest": _later("a REST server"),
-        "s3": _later("S3"),
-        "sftp": _later("an SFTP server"),
-    }
+    {"file": _open_file_url, "gdrive": _open_google_drive, "local": _open_local, "memory": _open_memory}
 )
-"""Scheme -> what opens the rest of the location. A new storage is one file and one line here."""
+"""Scheme -> what opens the rest of the location, for places on this machine."""
+
+REMOTE: Mapping[str, str] = MappingProxyType(
+    {"azure": "objects", "gs": "objects", "rest": "rest", "s3": "objects", "sftp": "sftp"}
+)
+"""Scheme -> the module of this room whose ``open_storage(scheme, rest)`` opens a place beyond this machine.
+
+It raises ``Invalid`` for text that it does not understand and ``Unsupported`` where its library is not installed; before
+the first call of a method it imports no library, starts no thread and contacts nothing. A new storage is one module and
+one line here.
+"""

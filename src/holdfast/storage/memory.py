@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound
-from holdfast.storage.base import Info, Traits, check_folder, check_name, check_range, is_hash
+from holdfast.storage.base import Info, Traits, check_folder, check_name, check_range, check_replaceable, is_hash
 from holdfast.storage.oserrors import translated
 
 if TYPE_CHECKING:
@@ -83,6 +83,12 @@ class MemoryStorage:
             Path(path).unlink()
         except OSError as error:
             raise translated(error, "remove", path) from error
+
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        check_replaceable(name)
+        self._get(name)
+        with self._lock:
+            self._files[name] = bytes(data)
 
     def delete(self, name: str) -> None:
         check_name(name)

@@ -45,6 +45,9 @@ class ReadOnly:
     def adopt(self, path: str, name: str) -> None:
         self._refuse()
 
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        self._refuse()
+
     def delete(self, name: str) -> None:
         self._refuse()
 
