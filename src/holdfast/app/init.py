@@ -6,11 +6,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, hostname, username
 from holdfast.config import keyfile, secrets
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.secret import Secret
+
+if TYPE_CHECKING:
+    from holdfast.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,15 @@ class NewVault:
     exact_chunker: bool
 
 
-def init(context: Context, *, new_key_file: str | None = None, more_password_files: Sequence[str] = ()) -> NewVault:
-    """Make a vault at the context's location.
+def init(
+    context: Context,
+    *,
+    new_key_file: str | None = None,
+    more_password_files: Sequence[str] = (),
+    cut_like: Context | None = None,
+) -> NewVault:
+    """Make a vault at the context's location. It cuts files where the vault of ``cut_like`` does, so that copies from
+    one to the other share data with what either saves by itself.
 
     Its keys are: a key generated into ``new_key_file`` where given, else the context's password, else (default vault
     only) a key generated into the default key file; and one for each of ``more_password_files``. Raises ``Invalid``
@@ -41,7 +52,8 @@ def init(context: Context, *, new_key_file: str | None = None, more_password_fil
 
     storage = context.storage()
     try:
-        _refuse_existing(context)
+        _refuse_existing(context, storage)
+        polynomial = None if cut_like is None else _polynomial(cut_like)
         more = [secrets.secret_not_empty(secrets.from_file(path, context.warn)) for path in more_password_files]
         first, key_file = _first_secret(context, new_key_file)
         repository = Repository.init(
@@ -51,6 +63,7 @@ def init(context: Context, *, new_key_file: str | None = None, more_password_fil
             random=context.random,
             username=username(),
             hostname=hostname(),
+            polynomial=polynomial,
         )
         keys = tuple(key.id for key in repository.keys())
         return NewVault(storage.location, repository.config.id.hex(), keys, key_file, native_available())
@@ -58,9 +71,13 @@ def init(context: Context, *, new_key_file: str | None = None, more_password_fil
         storage.close()
 
 
-def _refuse_existing(context: Context) -> None:
+def _polynomial(context: Context) -> int:
+    with context.opened() as vault:
+        return vault.repository.config.polynomial
+
+
+def _refuse_existing(context: Context, storage: Storage) -> None:
     """Say it before a password is asked for or a key file is made."""
-    storage = context.storage()
     if context.has_vault(storage):
         raise Invalid(
             f"there is already a vault at {storage.location}",

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli.options import Common, shared
+from holdfast.cli.options import Common, from_password, shared
 from holdfast.cli.session import Session, session
+from holdfast.config.secrets import PasswordChoice
 
 if TYPE_CHECKING:
     from holdfast.app.init import NewVault
@@ -28,19 +29,38 @@ CHUNKER_REMARK = (
     metavar="FILE",
     help="One more password that opens the vault. Repeatable.",
 )
-@shared()
+@click.option(
+    "--cut-like",
+    metavar="LOCATION",
+    help="Cut files where that vault does: copies from it then share data with what is saved here.",
+)
+@from_password
+@shared(locks=False)
 @click.pass_obj
-def command(common: Common, location: str | None, new_key_file: str | None, more: tuple[str, ...]) -> None:
+def command(
+    common: Common,
+    location: str | None,
+    new_key_file: str | None,
+    more: tuple[str, ...],
+    cut_like: str | None,
+    from_password_file: str | None,
+    from_password_command: str | None,
+) -> None:
     """Make a new vault.
 
     Without LOCATION and --vault, the default vault is made, with a generated key file. Elsewhere the password comes
     from --password-file, --password-command, HOLDFAST_PASSWORD, or a question at the terminal.
     """
     from holdfast.app.init import init
+    from holdfast.app.other import other_vault
 
+    choice = PasswordChoice(from_password_file, from_password_command)
+    if cut_like is None and choice != PasswordChoice():
+        raise click.UsageError("--from-password-file and --from-password-command go with --cut-like.")
     with session(common) as here:
         here = here.at(location)
-        made = init(here.context, new_key_file=new_key_file, more_password_files=more)
+        like = None if cut_like is None else other_vault(here.context, cut_like, choice)
+        made = init(here.context, new_key_file=new_key_file, more_password_files=more, cut_like=like)
         tell_new_vault(here, made)
         here.console.event(
             "summary",
