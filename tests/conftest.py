@@ -8,6 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
+pytest_plugins = [
+    "tests.servers.restserver",
+    "tests.servers.sshd",
+    "tests.servers.s3",
+    "tests.servers.azurite",
+    "tests.servers.gcs",
+]
+
 
 @pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:

@@ -15,8 +15,21 @@ from holdfast.storage import ReadOnly, Storage
 
 HASH = "ab" + "0" * 62
 PACK = f"data/ab/{HASH}"
+OTHER_PACK = f"data/cd/cd{HASH[2:]}"
+KEY, OTHER_KEY, ABSENT = (f"keys/{number:064x}" for number in range(3))
+LOCK = f"locks/{HASH}"
 BAD_NAMES = ["", "/", "/etc/passwd", "..", ".", "../x", "a/../x", "a/..", "a//b", "a/", "./a", "a\\b", "a\0b", "a\nb"]
 LOOKS_UNFINISHED = [f"data/ab/{HASH}-tmp-12345", f"{HASH}-tmp-0123456789abcdef", "data/hf-tmp-7"]
+
+
+@pytest.fixture
+def with_any_names(storage: Storage) -> Storage:
+    """The storage, if it takes names of all kinds and not only those of a vault."""
+    try:
+        storage.delete("any/name")
+    except Invalid:
+        pytest.skip("this place takes only the names of a vault")
+    return storage
 
 
 def listed(storage: Storage, folder: str = "") -> dict[str, int]:
@@ -33,7 +46,7 @@ def staged(storage: Storage, tmp_path: Path, data: bytes) -> Path:
 
 
 def test_what_was_written_comes_back(storage: Storage) -> None:
-    for name, data in {"config": b"c", "keys/0a": b"", PACK: b"pack" * 1000}.items():
+    for name, data in {"config": b"c", KEY: b"", PACK: b"pack" * 1000}.items():
         storage.write(name, data)
         assert storage.read(name) == data
         assert storage.size(name) == len(data)
@@ -43,14 +56,14 @@ def test_any_buffer_may_be_written_and_is_not_kept(storage: Storage) -> None:
     buffer = bytearray(b"0123456789")
     with mmap.mmap(-1, 4096) as shared:
         shared[:3] = b"map"
-        storage.write("keys/map", shared)
-    storage.write("keys/slice", memoryview(buffer)[2:5])
-    storage.write("keys/whole", buffer)
+        storage.write(PACK, shared)
+    storage.write(KEY, memoryview(buffer)[2:5])
+    storage.write(OTHER_KEY, buffer)
     buffer[:] = b"..........."[:10]
-    assert storage.read("keys/slice") == b"234"
-    assert storage.read("keys/whole") == b"0123456789"
-    assert storage.read("keys/map", 0, 4) == b"map\0"
-    assert storage.size("keys/map") == 4096
+    assert storage.read(KEY) == b"234"
+    assert storage.read(OTHER_KEY) == b"0123456789"
+    assert storage.read(PACK, 0, 4) == b"map\0"
+    assert storage.size(PACK) == 4096
 
 
 def test_ranges(storage: Storage) -> None:
@@ -86,7 +99,8 @@ def test_reading_into_a_buffer(storage: Storage) -> None:
 
 def test_a_big_object(storage: Storage) -> None:
     data = hashlib.shake_128(b"big").digest(1 << 20) * 33
-    name = f"data/ab/{hashlib.sha256(data).hexdigest()}"
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"data/{digest[:2]}/{digest}"
     storage.write(name, data)
     assert listed(storage, "data") == {name: len(data)}
     assert storage.read(name, 32 << 20, 1 << 20) == data[: 1 << 20]
@@ -95,7 +109,7 @@ def test_a_big_object(storage: Storage) -> None:
         assert hashlib.sha256(buffer).hexdigest() == name[-64:]
 
 
-@pytest.mark.parametrize("name", ["config", "keys/none", PACK, "data", "keys"])
+@pytest.mark.parametrize("name", ["config", ABSENT, PACK, "data", "keys"])
 def test_a_missing_file_is_not_found(storage: Storage, name: str) -> None:
     for ask in (storage.read, storage.size, lambda wanted: storage.read_into(wanted, bytearray(1))):
         with pytest.raises(NotFound):
@@ -104,38 +118,51 @@ def test_a_missing_file_is_not_found(storage: Storage, name: str) -> None:
 
 def test_listing(storage: Storage) -> None:
     assert listed(storage) == {}
-    assert listed(storage, "never/made") == {}
-    files = {"config": 1, "keys/aa": 2, "keys/bb": 0, PACK: 4, f"data/cd/{HASH}": 5, "data/flat": 6, "data2/x": 7}
+    assert listed(storage, "snapshots") == {}
+    files = {"config": 1, KEY: 2, OTHER_KEY: 0, PACK: 4, OTHER_PACK: 5, LOCK: 6}
     for name, size in files.items():
         storage.write(name, bytes(size))
     assert listed(storage) == files
-    assert listed(storage, "keys") == {"keys/aa": 2, "keys/bb": 0}
-    assert listed(storage, "data") == {PACK: 4, f"data/cd/{HASH}": 5, "data/flat": 6}
+    assert listed(storage, "keys") == {KEY: 2, OTHER_KEY: 0}
+    assert listed(storage, "data") == {PACK: 4, OTHER_PACK: 5}
     assert listed(storage, "data/ab") == {PACK: 4}
-    assert listed(storage, "config") == {}
+    assert listed(storage, "data/cd") == {OTHER_PACK: 5}
+    assert listed(storage, "data/ef") == listed(storage, "config") == {}
+
+
+def test_listing_folders_within_folders(with_any_names: Storage) -> None:
+    storage = with_any_names
+    assert listed(storage, "never/made") == {}
+    files = {"keys/aa": 2, PACK: 4, f"data/cd/{HASH}": 5, "data/flat": 6, "data/a/b/c": 1, "data2/x": 7}
+    for name, size in files.items():
+        storage.write(name, bytes(size))
+    assert listed(storage) == files
+    assert listed(storage, "data") == {name: size for name, size in files.items() if name.startswith("data/")}
+    assert listed(storage, "data/a") == {"data/a/b/c": 1}
 
 
 def test_a_listing_may_be_read_while_files_come_and_go(storage: Storage) -> None:
-    steady = {f"data/{number:02x}/steady": 3 for number in range(20)}
-    for name in [*steady, "data/00/doomed", "data/13/doomed"]:
+    steady = {f"data/{number:02x}/{number:02x}{HASH[2:]}": 3 for number in range(20)}
+    doomed = [f"data/{number}/{number}{'d' * 62}" for number in ("00", "13")]
+    for name in [*steady, *doomed]:
         storage.write(name, b"abc")
     seen = {}
     for number, info in enumerate(storage.list("data")):
         seen[info.name] = info.size
-        storage.write(f"data/{number % 20:02x}/new{number}", b"new")
-        storage.delete("data/00/doomed")
-        storage.delete("data/13/doomed")
+        storage.write(f"data/{number % 20:02x}/{number % 20:02x}{number:062x}", b"new")
+        for name in doomed:
+            storage.delete(name)
     assert steady.items() <= seen.items()
-    assert not [name for name in listed(storage, "data") if "doomed" in name]
+    assert not listed(storage, "data").keys() & set(doomed)
 
 
 def test_what_is_written_is_listed_at_once_if_the_storage_says_so(storage: Storage) -> None:
     if not storage.traits.immediate_listing:
         pytest.skip("this place does not promise it")
     for number in range(20):
-        storage.write(f"locks/{number}", b"lock")
-        assert f"locks/{number}" in listed(storage, "locks")
-        storage.delete(f"locks/{number}")
+        storage.write(f"locks/{number:064x}", b"lock")
+        assert f"locks/{number:064x}" in listed(storage, "locks")
+        storage.delete(f"locks/{number:064x}")
         assert listed(storage, "locks") == {}
 
 
@@ -196,7 +223,8 @@ def test_writers_of_one_hash_all_succeed(storage: Storage) -> None:
     assert listed(storage) == {PACK: len(data)}
 
 
-def test_of_several_makers_of_a_vault_one_wins_and_the_others_are_told(storage: Storage) -> None:
+def test_of_several_makers_of_a_vault_one_wins_and_the_others_are_told(with_any_names: Storage) -> None:
+    storage = with_any_names
     if not storage.traits.atomic_create:
         pytest.skip("this place does not promise it")
     for turn in range(5):
@@ -212,15 +240,16 @@ def test_many_files_written_and_read_at_once(storage: Storage) -> None:
     def work(number: int) -> None:
         for step in range(20):
             data = b"%d/%d" % (number, step)
-            storage.write(f"data/{step:02x}/{number:064x}", data)
-            assert storage.read(f"data/{step:02x}/{number:064x}") == data
+            name = f"data/{step:02x}/{step:02x}{number:062x}"
+            storage.write(name, data)
+            assert storage.read(name) == data
 
     assert race(work, 6) == []
     assert len(listed(storage, "data")) == 120
 
 
 def test_adopting_takes_the_file_over(storage: Storage, tmp_path: Path) -> None:
-    for name, data in {PACK: b"packed" * 1000, "keys/0a": b"", "index/deep/er": b"x"}.items():
+    for name, data in {PACK: b"packed" * 1000, KEY: b"", f"index/{HASH}": b"x"}.items():
         path = staged(storage, tmp_path, data)
         assert "staged" not in "".join(listed(storage)), "a file in the staging folder was listed"
         storage.adopt(str(path), name)
@@ -248,7 +277,7 @@ def test_deleting(storage: Storage) -> None:
     storage.delete(PACK)
     storage.delete(PACK)
     storage.delete("data")
-    storage.delete("never/made")
+    storage.delete(LOCK)
     assert listed(storage) == {}
     with pytest.raises(NotFound):
         storage.read(PACK)
@@ -279,9 +308,9 @@ def test_names_that_escape_or_would_never_be_listed_are_refused(storage: Storage
 
 
 def test_preparing_again_harms_nothing(storage: Storage) -> None:
-    storage.write("keys/0a", b"key")
+    storage.write(KEY, b"key")
     storage.prepare(["data", "keys", "data/ab", "snapshots"])
-    assert listed(storage) == {"keys/0a": 3}
+    assert listed(storage) == {KEY: 3}
 
 
 def test_the_location_can_be_shown(storage: Storage) -> None:
@@ -290,8 +319,8 @@ def test_the_location_can_be_shown(storage: Storage) -> None:
 
 
 def test_errors_name_the_file(storage: Storage) -> None:
-    with pytest.raises(HoldfastError, match="keys/none"):
-        storage.read("keys/none")
+    with pytest.raises(HoldfastError, match=ABSENT):
+        storage.read(ABSENT)
 
 
 def test_read_only_looks_but_never_touches(storage: Storage, tmp_path: Path) -> None:
@@ -303,8 +332,8 @@ def test_read_only_looks_but_never_touches(storage: Storage, tmp_path: Path) -> 
     source.write_bytes(b"data")
     changes: list[Callable[[], object]] = [
         lambda: watcher.prepare(["data"]),
-        lambda: watcher.write("keys/new", b"data"),
-        lambda: watcher.adopt(str(source), "keys/new"),
+        lambda: watcher.write(KEY, b"data"),
+        lambda: watcher.adopt(str(source), KEY),
         lambda: watcher.delete(PACK),
     ]
     for change in changes:

@@ -116,3 +116,29 @@ def test_damage_in_the_source_is_said_and_the_rest_comes(cli: Cli, source: Path,
     listed = cli("snapshots", "--vault", target, "--json", **ONE)
     assert listed.code == 0
     assert cli("check", "--read-data", "--vault", target, **ONE).code == 0
+
+
+def test_the_target_keeps_by_a_policy_of_its_own(cli: Cli, source: Path, target: Path, documents: Path) -> None:
+    done = cli("copy", "--from", source, "--to", target, "--keep-last", "1", "--json", **ONE)
+    assert (done.code, len(done.summary["copied"]), done.summary["unwanted"], done.summary["forgotten"]) == (
+        0,
+        1,
+        1,
+        [],
+    )
+    (first,) = done.summary["copied"]
+    (documents / "draft.txt").write_text("third")
+    assert cli("backup", documents, "--to", source, HOLDFAST_PASSWORD="of the source").code == 0
+    planned = cli("copy", "--from", source, "--to", target, "--keep-last", "1", "--dry-run", **ONE)
+    assert "By the target's policy: 1 not copied, 1 snapshot would be forgotten there" in planned.out
+    done = cli("copy", "--from", source, "--to", target, "--keep-last", "1", "--json", **ONE)
+    assert done.summary["forgotten"] == [first["to"]]
+    left = [
+        event for event in cli("snapshots", "--vault", target, "--json", **ONE).events if event["event"] == "snapshot"
+    ]
+    assert [event["id"] for event in left] == [done.summary["copied"][0]["to"]]
+    # What is held stays.
+    assert cli("hold", "latest", "--vault", target, **ONE).code == 0
+    assert cli("backup", documents, "--to", source, HOLDFAST_PASSWORD="of the source").code == 0
+    done = cli("copy", "--from", source, "--to", target, "--keep-last", "1", "--json", **ONE)
+    assert done.summary["forgotten"] == []

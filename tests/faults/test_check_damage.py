@@ -325,7 +325,7 @@ def replace_index(vault: Vault, change: Callable[[list[tuple[bytes, list]]], Non
     """Rewrite all index files as one, after ``change`` has had its way with the entries."""
     repository = vault.open()
     packs: list = []  # type: ignore[type-arg]
-    for identifier, _ in list(repository.index_files()):
+    for identifier, _ in list(layout.listing(repository.storage, layout.INDEX)):
         packs += decode_index(repository.read_unpacked(layout.INDEX, identifier))
         (vault.folder / layout.name_of(layout.INDEX, identifier)).unlink()
     change(packs)

@@ -19,8 +19,8 @@ from holdfast.repository import layout
 from holdfast.storage import LocalStorage
 from holdfast.storage.memory import MemoryStorage
 from holdfast.vaults.archive import ArchiveVault
+from holdfast.vaults.archive.canonical import rows
 from holdfast.vaults.archive.check import check as check_with
-from holdfast.vaults.archive.check.canonical import rows
 from holdfast.vaults.base import CheckOptions, Outcome, Subset
 
 

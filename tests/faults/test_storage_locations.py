@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from holdfast.kernel.errors import Invalid, Unsupported
-from holdfast.storage import OPENERS, LocalStorage, mounts, open_location
+from holdfast.storage import OPENERS, REMOTE, LocalStorage, Manner, mounts, open_directly, open_location
+from holdfast.storage.apart import Apart
 from holdfast.storage.memory import MemoryStorage
+from holdfast.storage.retrying import Retrying
 
 
 @pytest.mark.parametrize(
@@ -45,13 +50,67 @@ def test_memory_is_fresh_each_time() -> None:
     assert list(second.list("")) == []
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "azure", "sftp", "rest", "gdrive"])
-def test_places_of_later_versions(scheme: str) -> None:
-    assert scheme in OPENERS
-    with pytest.raises(Unsupported, match="later version") as caught:
-        open_location(f"{scheme}:https://me:hunter2@example.org/vault")
+REMOTE_PLACES = {
+    "s3": ("s3:s3.amazonaws.com/bucket/prefix", "s3:https://me:hunter2@example.org/bucket"),
+    "gs": ("gs:bucket:/prefix", "gs://me:hunter2@bucket/prefix"),
+    "azure": ("azure:container:/prefix", "azure://me:hunter2@container/prefix"),
+    "sftp": ("sftp:me@host:/vault", "sftp:me:hunter2@host:/vault"),
+    "rest": ("rest:https://host:8000/vault/", "rest:https://me:hunter2@host/vault/"),
+}
+
+
+@pytest.mark.parametrize("scheme", REMOTE)
+def test_places_beyond_this_machine(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started, or something was contacted, before the first call")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    threads = threading.active_count()
+    text, _ = REMOTE_PLACES[scheme]
+    for written in (text, scheme.upper() + text[len(scheme) :]):
+        place = open_location(written, Manner(connections=3))
+        assert isinstance(place, Apart)
+        assert place.location == text
+        assert place.traits.fork_safe and place.traits.connections == 3
+        assert place.staging() is None
+        place.close()
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("scheme", REMOTE)
+def test_a_password_in_the_location_is_refused_and_not_repeated(scheme: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        open_location(REMOTE_PLACES[scheme][1])
     assert caught.value.hint
     assert "hunter2" not in f"{caught.value} {caught.value.hint} {caught.value.context}"
+
+
+@pytest.mark.parametrize("scheme", REMOTE)
+def test_a_remote_place_that_names_nothing(scheme: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        open_location(f"{scheme}:")
+    assert f"{scheme}:" in caught.value.message and f"{scheme}:" in caught.value.hint
+
+
+def test_what_a_remote_place_is_made_of() -> None:
+    place = open_directly("rest:http://host/vault/", Manner(connections=1))
+    assert isinstance(place, Retrying)
+    assert not place.traits.fork_safe
+    assert place.traits.connections == 2, "never fewer: callers know a remote place by this"
+
+
+def test_places_of_later_versions() -> None:
+    with pytest.raises(Unsupported, match="later version") as caught:
+        open_location("gdrive:me:hunter2")
+    assert caught.value.hint
+    assert "hunter2" not in f"{caught.value} {caught.value.hint} {caught.value.context}"
+
+
+def test_all_kinds_are_named_where_one_is_unknown() -> None:
+    with pytest.raises(Invalid, match="ftp:") as caught:
+        open_location("ftp://host/vault")
+    assert all(scheme in caught.value.hint for scheme in (*OPENERS, *REMOTE))
 
 
 @pytest.mark.parametrize(

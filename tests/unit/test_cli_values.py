@@ -7,7 +7,8 @@ import time
 import click
 import pytest
 
-from holdfast.cli.values import READ_DATA, SIZE, SNAPSHOT, WHEN, Part
+from holdfast.cli.values import DURATION, READ_DATA, SIZE, SNAPSHOT, SPAN, WHEN, Part
+from holdfast.vaults.retention import Span
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,30 @@ def test_snapshots() -> None:
     for words in ("", "last", ":/a", "xyz"):
         with pytest.raises(click.BadParameter, match="is not a snapshot"):
             SNAPSHOT.convert(words, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "years", "months", "days", "hours"),
+    [("2d", 0, 0, 2, 0), ("1y5m7d2h", 1, 5, 7, 2), ("2w", 0, 0, 14, 0), ("1w3d", 0, 0, 10, 0), (" 36h ", 0, 0, 0, 36)],
+)
+def test_spans_are_those_of_restic_and_weeks(text: str, years: int, months: int, days: int, hours: int) -> None:
+    assert SPAN.convert(text, None, None) == Span(years, months, days, hours)
+
+
+@pytest.mark.parametrize("text", ["", "5", "d", "1D", "-3d", "1d1d", "1y 2m", "3 days", "1.5d"])
+def test_what_is_no_span_is_told(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="not a span"):
+        SPAN.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("5m", 300), ("5min", 300), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172_800)]
+)
+def test_durations_are_seconds(text: str, seconds: float) -> None:
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5w", "1h-30m"])
+def test_what_is_no_duration_is_told(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="not a duration"):
+        DURATION.convert(text, None, None)

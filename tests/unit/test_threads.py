@@ -31,6 +31,12 @@ def test_items_are_worked_on_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -
     assert sorted(map_in_threads(lambda _: together.wait(), range(3))) == [0, 1, 2]
 
 
+def test_more_wait_at_once_than_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_processors", lambda: 1)
+    together = threading.Barrier(9, timeout=30)
+    assert sorted(map_in_threads(lambda _: together.wait(), range(9), at_once=9)) == list(range(9))
+
+
 def test_an_error_is_raised_again_and_ends_the_rest(processors: int) -> None:
     begun: list[int] = []
 

@@ -6,10 +6,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.app.hearing import Hearing
 from holdfast.config import keyfile, secrets
 from holdfast.config.paths import Paths
 from holdfast.config.secrets import Ask, PasswordChoice, Warn
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
 
+CACHE_LIMIT = 4 << 30
+"""Bytes of copies in the cache folder unless somebody wants another limit: index, folders and snapshots of some 30
+million files, by the figures of a real tree (about 130 bytes each)."""
+
 Meanwhile = Callable[["Storage", Callable[[], bool]], None]
 """Work beside the derivation of a key: given the vault's storage, and a function that says when to stop."""
 
@@ -33,7 +39,9 @@ class Context:
     """Everything that a use case needs from outside.
 
     ``vault`` is a location, or None for ``$HOLDFAST_VAULT`` and then the default vault. ``ask`` is None where nobody
-    can be asked. ``warn`` takes sentences for a person; ``emit`` takes the engines' events.
+    can be asked. ``warn`` takes sentences for a person; ``emit`` takes the engines' events. ``cache_limit`` bounds, in
+    bytes, the copies of what vaults beyond this machine hold (None: 4 GiB). ``upload``, ``download`` (bytes a second),
+    ``connections`` and ``retry_for`` (seconds) say how such a vault is used; see ``storage.Manner``.
     """
 
     emit: Emit
@@ -42,6 +50,13 @@ class Context:
     vault: str | None = None
     password: PasswordChoice = field(default_factory=PasswordChoice)
     no_lock: bool = False
+    retry_lock: float = 0.0
+    no_cache: bool = False
+    cache_limit: int | None = None
+    upload: int | None = None
+    download: int | None = None
+    connections: int | None = None
+    retry_for: float | None = None
     ask: Ask | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=SystemClock)
@@ -84,25 +99,44 @@ class Context:
 
     def storage(self) -> Storage:
         """The place of the vault, not yet looked at."""
-        from holdfast.storage import open_location
+        from holdfast.storage import Manner, open_location
 
-        return open_location(os.path.expanduser(self.location))
+        manner = Manner(self.upload, self.download, self.connections)
+        if self.retry_for is not None:
+            manner = replace(manner, patience=self.retry_for, first_patience=self.retry_for)
+        place = os.path.expanduser(self.location)
+        storage = open_location(place, manner, cancel=self.cancel, on_trouble=self.warn)
+        if isinstance(self.emit, Hearing):
+            self.emit.listen_to(storage)
+        return storage
 
     @contextmanager
-    def opened(self, meanwhile: Meanwhile | None = None) -> Iterator[ArchiveVault]:
+    def opened(self, meanwhile: Meanwhile | None = None, *, cached: bool = True) -> Iterator[ArchiveVault]:
         """The existing vault; given back at the end.
+
+        Of a vault beyond this machine, what is read again and again is kept on local disk. Without ``cached``
+        everything comes from the vault itself: for work that finds out, or repairs, what is really there.
 
         ``meanwhile(storage, until)`` is called while the key is derived, which takes half a second for a password: it
         may work until ``until()`` is true. Raises ``NotFound``, ``WrongPassword``, ``Denied``, ``Corrupt``,
         ``Unsupported``, ``Unavailable``.
         """
-        from holdfast.storage import ReadOnly
+        from holdfast.storage import ReadOnly, begin
 
         storage = self.storage()
         try:
-            self._refuse_missing(storage)
-            place = ReadOnly(storage) if self.no_lock else storage
-            yield self._vault(self._open(place) if meanwhile is None else self._open_beside(place, meanwhile))
+            begin(storage)  # what a remote place needs gets ready while the engine is imported
+            import holdfast.vaults.archive  # noqa: F401
+
+            config = self._read_config(storage)
+            if self.no_lock:
+                storage = ReadOnly(storage)
+            if cached:
+                storage = self._with_copies(storage)
+            opening = partial(self._open, storage, config)
+            yield self._vault(
+                opening(self.secret()) if meanwhile is None else self._beside(opening, storage, meanwhile)
+            )
         finally:
             storage.close()
 
@@ -136,27 +170,47 @@ class Context:
             return secrets.from_file(str(path), self.warn)
         return keyfile.write_new(path, self.random)
 
-    def _refuse_missing(self, storage: Storage) -> None:
-        """Say it before a password is asked for, and before a scan puts its staging folder where no vault is."""
-        if self.chosen is not None:
+    def _with_copies(self, storage: Storage) -> Storage:
+        """The same; if it is not on this machine, with copies of small files and of folders in the cache folder."""
+        if self.no_cache or storage.traits.connections <= 1:
+            return storage
+        from holdfast.storage.cached import Cached
+        from holdfast.storage.copies import CopyFolder
+
+        copies = CopyFolder(
+            str(self.paths.cache / "remote"),
+            storage.location,
+            limit=self.cache_limit or CACHE_LIMIT,
+            clock=self.clock,
+            tell=self.warn,
+        )
+        return Cached(storage, copies, whole=("index", "keys", "snapshots"))
+
+    def _read_config(self, storage: Storage) -> bytes:
+        """The sealed configuration. That there is none is said before a password is asked for, and before a scan puts
+        its staging folder where no vault is."""
+        if self.chosen is not None or self.has_vault(storage):
             try:
-                storage.size("config")
+                return storage.read("config")
             except NotFound:
-                self._open(storage, Secret(b""))  # looks for the configuration before any key, and tells what is there
-        elif not self.has_vault(storage):
+                from holdfast.repository import read_config
+
+                return read_config(storage)  # tells what is there instead
+        else:
             raise NotFound(
                 f"there is no vault yet: the default one would be at {self.location}",
                 hint="'holdfast backup PATH' makes it. For another vault give --vault LOCATION or set HOLDFAST_VAULT.",
                 location=self.location,
             )
 
-    def _open(self, storage: Storage, secret: Secret | None = None) -> Repository:
+    def _open(self, storage: Storage, config: bytes, secret: Secret) -> Repository:
         from holdfast.repository import Repository
 
-        secret = secret or self.secret()
-        return Repository.open(storage, secret, clock=self.clock, random=self.random, username=username())
+        return Repository.open(
+            storage, secret, clock=self.clock, random=self.random, username=username(), config=config
+        )
 
-    def _open_beside(self, storage: Storage, meanwhile: Meanwhile) -> Repository:
+    def _beside(self, opening: Callable[[Secret], Repository], storage: Storage, meanwhile: Meanwhile) -> Repository:
         """Open in a thread, which has ended when this returns: the engine forks later, and only without threads."""
         secret = self.secret()
         opened: list[Repository] = []
@@ -164,7 +218,7 @@ class Context:
 
         def work() -> None:
             try:
-                opened.append(self._open(storage, secret))
+                opened.append(opening(secret))
             except BaseException as error:
                 failed.append(error)
 
@@ -180,8 +234,10 @@ class Context:
         return opened[0]
 
     def _vault(self, repository: Repository) -> ArchiveVault:
+        from holdfast.app.lockwait import patience
         from holdfast.vaults.archive import ArchiveVault
 
+        repository.locks.patience = patience(self.retry_lock, self.emit, self.cancel)
         return ArchiveVault(repository, self.paths.cache, no_lock=self.no_lock)
 
 

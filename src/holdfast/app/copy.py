@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,13 +11,16 @@ from holdfast.app.context import Context
 from holdfast.app.other import other_vault
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.config.secrets import PasswordChoice
-from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.ids import SnapshotId
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
+from holdfast.vaults.retention import Policy, ahead_of_time, plan
 
 if TYPE_CHECKING:
     from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.archive.copy import CopySummary
+    from holdfast.vaults.archive.copy.select import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +28,45 @@ class CopyRequest:
     """What to bring from where.
 
     ``source`` is a location and ``password`` what opens it (see :func:`holdfast.app.other.other_vault`). Without
-    ``snapshots`` (ids or ``latest``) all that fit ``wanted`` are meant.
+    ``snapshots`` (ids or ``latest``) all that fit ``wanted`` are meant. ``keep``, if it says anything, decides what the
+    target holds afterwards: what it would drop is not brought, and what it no longer keeps there is forgotten.
     """
 
     source: str
     password: PasswordChoice = field(default_factory=PasswordChoice)
     snapshots: tuple[str, ...] = ()
     wanted: SnapshotFilter = field(default_factory=SnapshotFilter)
+    keep: Policy = field(default_factory=Policy)
     read_back: bool = True
     dry_run: bool = False
     workers: int | None = None
 
 
-def copy(context: Context, request: CopyRequest) -> CopySummary:
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The engine's summary, how many snapshots the policy of the target did not let in, and which it forgot there."""
+
+    summary: CopySummary
+    unwanted: int = 0
+    forgotten: tuple[SnapshotId, ...] = ()
+
+
+def copy(context: Context, request: CopyRequest) -> Copied:
     """Bring what is missing into the context's vault. See :func:`holdfast.vaults.archive.copy.copy`.
 
-    Raises ``NotFound`` where one of the vaults, or a snapshot that was named, is not there.
+    Raises ``NotFound`` where one of the vaults, or a snapshot that was named, is not there, and ``Invalid`` where a
+    policy is given and snapshots lie in the future.
     """
     from holdfast.vaults.archive.copy import CopyOptions
     from holdfast.vaults.archive.copy import copy as bring
 
     options = CopyOptions(request.read_back, request.dry_run, request.workers)
-    with other_vault(context, request.source, request.password).opened() as source, _target(context) as target:
+    with other_vault(context, request.source, request.password).opened() as source, _target(context, request) as target:
         chosen = {snapshot.id for snapshot in _chosen(source, request, context)}
         pairs = [pair for pair in source.repository.snapshots(lambda _id, _error: None) if pair[0] in chosen]
+        pairs, unwanted, going = _thinned(context, target, pairs, request.keep)
         with source.reading(on_damage=_telling(context)) as lock:
-            return bring(
+            summary = bring(
                 source.repository,
                 target.repository,
                 pairs,
@@ -59,10 +75,48 @@ def copy(context: Context, request: CopyRequest) -> CopySummary:
                 cancel=context.cancel,
                 source_lock=lock,
             )
+        if going and not request.dry_run:
+            _forget(context, target, going)
+        return Copied(summary, unwanted, tuple(going))
+
+
+def _thinned(
+    context: Context, target: ArchiveVault, pairs: list[Stored], keep: Policy
+) -> tuple[list[Stored], int, list[SnapshotId]]:
+    """What of ``pairs`` a policy lets in, how many it does not, and which snapshots of the target it drops.
+
+    It looks at the target as it will be: what is there and what is missing there, together.
+    """
+    from holdfast.vaults.archive.copy.select import missing
+    from holdfast.vaults.archive.vault import describe
+
+    if keep.is_empty:
+        return pairs, 0, []
+    there = target.repository.snapshots(lambda _id, _error: None)
+    new = missing(there, pairs)
+    everything = [describe(identifier, snapshot) for identifier, snapshot in [*there, *new]]
+    now = context.clock.now_ns()
+    if early := ahead_of_time(everything, now):
+        raise Invalid(
+            f"{len(early)} snapshots lie in the future: they or the clock here are wrong, and so would be what to keep",
+            hint="Set the clock, or forget those snapshots by their ids.",
+            snapshots=[snapshot.id.hex() for snapshot in early],
+        )
+    dropped = {s.id for s in plan(everything, keep, now_ns=now, local_offset=context.clock.utc_offset).remove}
+    outside = {identifier for identifier, _ in new} & dropped
+    left = [pair for pair in pairs if pair[0] not in outside]
+    return left, len(outside), [identifier for identifier, _ in there if identifier in dropped]
+
+
+def _forget(context: Context, target: ArchiveVault, going: Sequence[SnapshotId]) -> None:
+    from holdfast.vaults.archive.forget import forget
+
+    with target.repository.locks.hold(exclusive=True) as lock:
+        forget(target.repository, going, lock, emit=context.emit, cancel=context.cancel)
 
 
 @contextmanager
-def _target(context: Context) -> Iterator[ArchiveVault]:
+def _target(context: Context, request: CopyRequest) -> Iterator[ArchiveVault]:
     storage = context.storage()
     try:
         there = context.has_vault(storage)
@@ -71,10 +125,11 @@ def _target(context: Context) -> Iterator[ArchiveVault]:
     if not there:
         raise NotFound(
             f"there is no vault at {storage.location} to copy into",
-            hint="Make it first: 'holdfast init LOCATION --cut-like SOURCE' makes one that shares data with the source.",
+            hint="Make it first: 'holdfast init LOCATION --cut-like SOURCE' makes one that can share data.",
             location=storage.location,
         )
-    with context.opened() as vault:
+    # What is read back must come from the place itself, not from a copy that was kept here on its way.
+    with context.opened(cached=not request.read_back) as vault:
         yield vault
 
 

@@ -41,10 +41,13 @@ def make_filter(hosts: Sequence[str], paths: Sequence[str], tags: Sequence[str])
     )
 
 
-def find_snapshot(snapshots: Sequence[SnapshotInfo], text: str, wanted: SnapshotFilter) -> SnapshotInfo:
+def find_snapshot(
+    snapshots: Sequence[SnapshotInfo], text: str, wanted: SnapshotFilter, *, originals: bool = True
+) -> SnapshotInfo:
     """The one snapshot of ``snapshots`` (oldest first) that ``text`` names; ``latest`` obeys ``wanted``.
 
-    Raises ``NotFound``, and ``Invalid`` where the front of an id fits several.
+    With ``originals`` the id that a snapshot had before it was written anew (other tags, a copy) names it as well,
+    where no snapshot has that id now. Raises ``NotFound``, and ``Invalid`` where the front of an id fits several.
     """
     if text == "latest":
         fitting = [snapshot for snapshot in snapshots if wanted.matches(snapshot)]
@@ -56,8 +59,12 @@ def find_snapshot(snapshots: Sequence[SnapshotInfo], text: str, wanted: Snapshot
             )
         return fitting[-1]
     fitting = [snapshot for snapshot in snapshots if snapshot.id.hex().startswith(text)]
+    rewritten = [] if fitting else [s for s in snapshots if s.original and s.original.hex().startswith(text)]
+    if originals:
+        fitting = fitting or rewritten
     if not fitting:
-        raise NotFound(f"no snapshot has an id that begins with {text}", hint=LIST_HINT)
+        now = f" It was written anew and is now {short(rewritten[0].id)}." if rewritten else ""
+        raise NotFound(f"no snapshot has an id that begins with {text}", hint=LIST_HINT + now)
     if len(fitting) > 1:
         ids = ", ".join(short(snapshot.id) for snapshot in fitting[:5])
         raise Invalid(f"{text} fits {len(fitting)} snapshots: {ids}", hint="Give more digits.")

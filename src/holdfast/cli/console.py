@@ -76,6 +76,7 @@ class Console:
         self._warned.add(words)
         if self.json:
             self.event("warning", message=clean(words))
+            sys.stdout.flush()  # such as "waiting for the storage": nothing else may follow for long
         else:
             self._tell(self.paint("warning: ", "yellow", stderr=True) + text.lines(words))
 

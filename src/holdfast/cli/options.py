@@ -22,6 +22,13 @@ class Common:
     quiet: bool = False
     verbose: bool = False
     no_lock: bool = False
+    retry_lock: float = 0.0
+    no_cache: bool = False
+    cache_limit: int | None = None
+    limit_upload: int | None = None
+    limit_download: int | None = None
+    connections: int | None = None
+    retry_for: float | None = None
     no_color: bool = False
 
 
@@ -35,15 +42,46 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
     return value
 
 
+def _keep_duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from holdfast.cli.values import DURATION  # only now: --help shall not pay for what it imports
+
+        seconds = float(value) if value.isdecimal() else DURATION.convert(value, parameter, ctx)
+        setattr(ctx.ensure_object(Common), str(parameter.name), seconds)
+
+
 def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_keep, **attributes)
 
 
 _VAULT = _shared("--vault", metavar="LOCATION", help="The vault. [default: $HOLDFAST_VAULT, else the default vault]")
 _NO_LOCK = _shared("--no-lock", is_flag=True, help="Take no lock: write nothing at all into the vault.")
+_RETRY_LOCK = click.option(
+    "--retry-lock",
+    expose_value=False,
+    callback=_keep_duration,
+    metavar="DURATION",
+    help="How long to wait for the locks of others, such as 10m. [default: not at all]",
+)
 _PASSWORD = (
     _shared("--password-file", metavar="FILE", help="Read the vault's password from FILE."),
     _shared("--password-command", metavar="COMMAND", help="Read the password from what COMMAND prints."),
+)
+_CACHE = (
+    _shared("--no-cache", is_flag=True, help="Keep no local copies of what a remote vault holds."),
+    _shared("--cache-limit", type=click.IntRange(1), metavar="MIB", help="Most MiB of such copies. [default: 4096]"),
+)
+_REMOTE = (
+    _shared("--limit-upload", type=click.IntRange(1), metavar="KIB", help="Most KiB a second to a remote vault."),
+    _shared("--limit-download", type=click.IntRange(1), metavar="KIB", help="Most KiB a second from a remote vault."),
+    _shared("--connections", type=click.IntRange(1, 64), metavar="N", help="Most calls at once to a remote vault."),
+    click.option(
+        "--retry-for",
+        expose_value=False,
+        callback=_keep_duration,
+        metavar="DURATION",
+        help="How long to try again when a remote vault is out of reach. [default: 15m]",
+    ),
 )
 _GENERAL = (
     _shared("--json", is_flag=True, help="One JSON object a line on standard output, a summary last."),
@@ -53,11 +91,19 @@ _GENERAL = (
 )
 
 
-def shared(*, vault: bool = True, no_lock: bool = False) -> Callable[[F], F]:
-    """Add the shared options to a command. The command gets them all as :class:`Common` through ``click.pass_obj``."""
+def shared(*, vault: bool = True, no_lock: bool = False, locks: bool = True) -> Callable[[F], F]:
+    """Add the shared options to a command. The command gets them all as :class:`Common` through ``click.pass_obj``.
+
+    ``vault``: it works on a vault. ``no_lock``: it can do so without a lock. ``locks``: it takes one.
+    """
 
     def decorate(function: F) -> F:
-        chosen = [*([_VAULT, *_PASSWORD] if vault else []), *_GENERAL, *([_NO_LOCK] if no_lock else [])]
+        chosen = [
+            *([_VAULT, *_PASSWORD, *_CACHE, *_REMOTE] if vault else []),
+            *_GENERAL,
+            *([_NO_LOCK] if no_lock else []),
+        ]
+        chosen += [_RETRY_LOCK] if vault and locks else []
         for option in reversed(chosen):
             function = option(function)
         return function
@@ -68,6 +114,17 @@ def shared(*, vault: bool = True, no_lock: bool = False) -> Callable[[F], F]:
 def everywhere(function: F) -> F:
     """The shared options as the program itself takes them, before the command."""
     return shared(vault=True, no_lock=True)(function)
+
+
+def from_password(function: F) -> F:
+    """What opens the second vault, from which something is taken: see ``app.other.other_vault``."""
+    options = (
+        click.option("--from-password-file", metavar="FILE", help="Read the other vault's password from FILE."),
+        click.option("--from-password-command", metavar="COMMAND", help="Read it from what COMMAND prints."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def which_latest(function: F) -> F:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from holdfast.app.context import Context
+from holdfast.app.hearing import Hearing
 from holdfast.cli.console import Console
 from holdfast.cli.options import Common
 from holdfast.config.secrets import Ask, PasswordChoice
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.errors import Cancelled, NoSpace, Unavailable
 
 ENDING = b"\r\x1b[Kending cleanly; press Ctrl-C again to end at once\n"
 
@@ -43,18 +45,34 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
     if not hard:
         _press_on_signals(cancel, console)
     context = Context(
-        emit=console.emit,
+        emit=Hearing(console.emit),
         cancel=cancel,
         warn=console.warn,
         vault=common.vault,
         password=PasswordChoice(common.password_file, common.password_command),
         no_lock=common.no_lock,
+        retry_lock=common.retry_lock,
+        no_cache=common.no_cache,
+        cache_limit=common.cache_limit << 20 if common.cache_limit else None,
+        upload=_bytes(common.limit_upload),
+        download=_bytes(common.limit_download),
+        connections=common.connections,
+        retry_for=common.retry_for,
         ask=_asker(),
     )
     try:
         yield Session(console, context)
+    except Unavailable as error:
+        # Asked to end, a storage out of reach is not tried again for long: then that it was is not what matters.
+        if cancel.requested and not isinstance(error, NoSpace):
+            raise Cancelled(cancel.reason) from error
+        raise
     finally:
         console.clear()
+
+
+def _bytes(kibibytes: int | None) -> int | None:
+    return None if kibibytes is None else kibibytes << 10
 
 
 def _press_on_signals(cancel: Cancel, console: Console) -> None:

@@ -6,9 +6,12 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from holdfast.vaults.retention import Span
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(iB|B|)", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
@@ -55,6 +58,45 @@ class When(click.ParamType[int]):
         self.fail(
             f"{value!r} is not a time. Write for example 2026-11-21, '2026-11-21 18:30', 36h, 2w or 1y.", param, ctx
         )
+
+
+_SPAN = re.compile(r"(?:[0-9]{1,9}[ymwdh])+")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:s|min|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d)")
+_DURATION_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+class SpanOfTime(click.ParamType["Span"]):
+    """A length of time on the calendar, as restic writes it: ``1y5m7d2h``; ``w`` is 7 days."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Span:
+        from holdfast.vaults.retention import Span
+
+        if isinstance(value, Span):
+            return value
+        text = str(value).strip()
+        counts = dict.fromkeys("ymwdh", 0)
+        parts = re.findall(r"([0-9]+)([ymwdh])", text)
+        if _SPAN.fullmatch(text) is None or len({unit for _, unit in parts}) < len(parts):
+            self.fail(f"{value!r} is not a span of time. Write for example 36h, 14d, 2w, 6m or 1y5m7d2h.", param, ctx)
+        counts.update({unit: int(number) for number, unit in parts})
+        return Span(counts["y"], counts["m"], counts["d"] + 7 * counts["w"], counts["h"])
+
+
+class Duration(click.ParamType[float]):
+    """Seconds: ``90s``, ``5m``, ``1h30m``, ``2d``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip()
+        if _DURATION.fullmatch(text) is None:
+            self.fail(f"{value!r} is not a duration. Write for example 30s, 5m or 1h30m.", param, ctx)
+        return sum(float(number) * _DURATION_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,5 +158,6 @@ class SnapshotPath(click.ParamType[tuple[str, bytes]]):
 
 
 SIZE, WHEN, READ_DATA, SNAPSHOT_ID, SNAPSHOT = Size(), When(), ReadData(), SnapshotId(), SnapshotPath()
+SPAN, DURATION = SpanOfTime(), Duration()
 RAW_PATH = click.Path(path_type=bytes, readable=False)
 """A path as bytes. Not looked at here: what cannot be read is for the command to tell, and its exit code."""

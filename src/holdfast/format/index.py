@@ -40,6 +40,29 @@ def encode_index(packs: Iterable[tuple[PackId, Sequence[Blob]]]) -> bytes:
     return f'{{"packs":[{",".join(listed)}]}}\n'.encode("ascii")
 
 
+def encode_pack(pack_id: PackId, entries: Entries) -> bytes:
+    """One pack as it stands in the list of an index file, for :func:`encode_list`; 0.5 us a blob."""
+    listed = [
+        f'{{"id":"{name}","type":"{kind}","offset":{offset},"length":{length},"uncompressed_length":{raw}}}'
+        if raw
+        else f'{{"id":"{name}","type":"{kind}","offset":{offset},"length":{length}}}'
+        for name, kind, offset, length, raw in zip(
+            entries.ids.hex(",", 32).split(","),
+            map(("data", "tree").__getitem__, entries.trees),
+            entries.offsets,
+            entries.lengths,
+            entries.raw_lengths,
+            strict=False,  # no blobs at all still make one empty name
+        )
+    ]
+    return f'{{"id":"{pack_id.hex()}","blobs":[{",".join(listed)}]}}'.encode("ascii")
+
+
+def encode_list(packs: Iterable[bytes]) -> bytes:
+    """The JSON of an index file from packs that are encoded already."""
+    return b'{"packs":[%b]}\n' % b",".join(packs)
+
+
 class Entries(NamedTuple):
     """The blobs of one pack in columns, one item for each: ids of 32 bytes back to back, 1 for a tree and 0 for data,
     offset, stored length and plaintext length (0: stored uncompressed) in bytes."""

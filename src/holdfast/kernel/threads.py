@@ -15,12 +15,15 @@ Result = TypeVar("Result")
 _MOST = 4  # what runs here holds memory for each thread: for scrypt 64 MiB
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], at_once: int | None = None
+) -> list[Result]:
     """``[function(item) for item in items]``, several at a time: worth it where ``function`` releases the interpreter
     lock.
 
-    The caller's thread is one of at most four, and of no more than there are processors. The first exception is raised
-    again, and what was not begun then stays undone; a Ctrl-C counts as one. No thread is left when this returns.
+    The caller's thread is one of at most ``at_once``: by default of four, and of no more than there are processors;
+    give it where ``function`` rather waits (for a network) than works. The first exception is raised again, and what
+    was not begun then stays undone; a Ctrl-C counts as one. No thread is left when this returns.
     """
     waiting = list(enumerate(items))[::-1]
     results: dict[int, Result] = {}
@@ -39,7 +42,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) ->
                 failed.append(error)
 
     count = len(waiting)
-    threads = [threading.Thread(target=work) for _ in range(min(count, _processors(), _MOST) - 1)]
+    most = min(_processors(), _MOST) if at_once is None else at_once
+    threads = [threading.Thread(target=work) for _ in range(min(count, most) - 1)]
     try:
         # Where the system allows no more threads, those that run do it all: this one is among them.
         with contextlib.suppress(RuntimeError):

@@ -156,10 +156,35 @@ class Index:
         flagged, offset, length, raw = _entry_at(self._entries, number * _ENTRY_SIZE)
         return flagged & _NO_FLAG, offset, length, raw
 
+    def tree_packs(self) -> Iterator[PackId]:
+        """Packs that begin with a tree: since format version 2 these hold nothing else."""
+        with memoryview(self._entries) as raw, raw[: self._count * _ENTRY_SIZE].cast("I") as fields:
+            end = self._count
+            firsts = [fields[start * _FIELDS] if start < end else 0 for start in self._pack_starts]
+        return (pack for pack, first in zip(self._packs, firsts, strict=True) if first > _NO_FLAG)
+
+    def position(self, pack: PackId) -> int:
+        """Where in ``packs`` a pack stands, or -1."""
+        return self._pack_numbers.get(pack, -1)
+
+    def span(self, pack: int) -> tuple[int, int]:
+        """The entry numbers of the pack at that position in ``packs``: the first, and one past the last."""
+        end = self._pack_starts[pack + 1] if pack + 1 < len(self._packs) else self._count
+        return self._pack_starts[pack], end
+
+    def lengths(self, begin: int, end: int) -> tuple[list[int], list[int]]:
+        """Stored lengths and plaintext lengths (0: raw) of a range of entries."""
+        with memoryview(self._entries) as raw, raw[begin * _ENTRY_SIZE : end * _ENTRY_SIZE].cast("I") as fields:
+            return fields[2::_FIELDS].tolist(), fields[3::_FIELDS].tolist()
+
     def pack_number(self, number: int) -> int:
         """Which pack (position in ``packs``) holds entry ``number``."""
         flagged: int = _ENTRY.unpack_from(self._entries, number * _ENTRY_SIZE)[0]
         return flagged & _NO_FLAG
+
+    def first_entry(self, pack: int) -> int:
+        """The number of the first entry of pack number ``pack``; the others follow it."""
+        return self._pack_starts[pack]
 
     def entries_of(self, pack: PackId) -> Entries:
         """The blobs of one pack as indexed, in the order of adding."""

@@ -11,11 +11,12 @@ from holdfast.format.crypto import MasterKey
 from holdfast.format.keyfile import STRETCHED, UNSTRETCHED, KeyFile, unlock, wrap
 from holdfast.format.time import format_time
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import Corrupt, Invalid, NotFound, Unsupported, WrongPassword
+from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound, Unsupported, WrongPassword
 from holdfast.kernel.ids import short
 from holdfast.kernel.secret import Secret
 from holdfast.kernel.threads import map_in_threads
 from holdfast.repository import layout
+from holdfast.repository.reading import read_files
 from holdfast.storage.base import Storage
 
 MOST_KEYS_TRIED = 20  # restic's default; each try costs up to half a second of a processor
@@ -120,8 +121,9 @@ def remove_key(storage: Storage, prefix: str, current: bytes) -> str:
 def _key_files(storage: Storage, broken: list[str]) -> Iterator[tuple[bytes, KeyFile]]:
     """Readable keys, those of this host first, cheap ones before expensive ones; the others' ids go to ``broken``."""
     found = []
-    for identifier, info in layout.listing(storage, layout.KEYS):
-        raw = storage.read(info.name)
+    for (identifier, _), raw in read_files(storage, layout.listing(storage, layout.KEYS)):
+        if isinstance(raw, HoldfastError):
+            raise raw
         try:
             if sha256(raw).digest() != identifier:
                 raise Corrupt("hash mismatch")

@@ -16,6 +16,7 @@ from holdfast.format.pack import Blob, BlobType, Listed, decode_header, describe
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
 from holdfast.kernel.ids import BlobId, PackId
 from holdfast.repository import layout
+from holdfast.repository.reading import Copies
 from holdfast.storage.base import Storage
 
 TARGET_SIZE = 16 << 20  # restic's default: a pack is closed once it has reached this size
@@ -125,6 +126,16 @@ class Packer:
         if self._pending >= BATCH or len(self._ids) >= 2048:
             self._flush_batch()
 
+    def add_sealed(self, listed: Sequence[Listed], units: Sequence[bytes | memoryview]) -> None:
+        """Take blobs as they lie in another pack of this repository, sealed; the caller has proved that they open.
+
+        ``units`` together hold the blobs of ``listed`` in order; one may hold several that lie back to back.
+        """
+        self._flush_batch()
+        self._append(units)
+        self._blobs += listed
+        self._close_if_full()
+
     def finish(self) -> list[Pack]:
         """Close the pack that is being filled and return every pack finished since the last call."""
         self._flush_batch()
@@ -196,10 +207,10 @@ class Packer:
         if self._size >= self._target or len(self._blobs) >= MAX_BLOBS:
             self._close_pack()
 
-    def _append(self, units: Sequence[bytes | bytearray]) -> None:
+    def _append(self, units: Sequence[bytes | bytearray | memoryview]) -> None:
         """Write to the spool file."""
         if self._fd < 0:
-            self._fd, self._path = _spool(self._storage.staging(), self._spool_tag)
+            self._fd, self._path = _spool(spool_folder(self._storage), self._spool_tag)
         data = units[0] if len(units) == 1 else b"".join(units)
         _write_all(self._fd, data, self._path)
         self._hash.update(data)
@@ -214,7 +225,10 @@ class Packer:
         os.close(self._fd)
         self._fd = -1
         pack = PackId(self._hash.digest())
-        self._storage.adopt(self._path, layout.name_of(layout.DATA, pack))
+        name = layout.name_of(layout.DATA, pack)
+        if self._type == BlobType.TREE and isinstance(self._storage, Copies):
+            self._storage.keep([name])
+        self._storage.adopt(self._path, name)
         self.finished.append(Pack(pack, plain, listed, len(self._blobs), self._size, payload))
         self._reset()
 
@@ -227,17 +241,37 @@ class Packer:
 _FAULTY_HINT = "Run a memory test before you trust this machine with data. Nothing wrong was stored."
 
 
-def _spool(folder: str | None, tag: str) -> tuple[int, str]:
-    """A private file to build a pack in: beside its final place where the storage has one,
-    else among temporary files.
+def spool_folder(storage: Storage) -> str:
+    """Where packs are built: beside their final place where the storage has one, else beside the local copies of a
+    place beyond this machine, else among temporary files.
     """
+    folder = storage.staging()
+    if folder is None and isinstance(storage, Copies):
+        folder = storage.spool()
+    return folder or tempfile.gettempdir()
+
+
+def sweep_spool(storage: Storage, tag: str, now_ns: int) -> None:
+    """Remove spool files: those with ``tag``, which dead workers of this run left, and any that nobody wrote to for a
+    day before ``now_ns``."""
+    yesterday = now_ns / 1e9 - 86_400
+    with contextlib.suppress(OSError), os.scandir(spool_folder(storage)) as entries:
+        for entry in entries:
+            own = bool(tag) and entry.name.startswith(SPOOL_PREFIX + tag)
+            if own or (entry.name.startswith(SPOOL_PREFIX) and entry.stat().st_mtime < yesterday):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _spool(folder: str, tag: str) -> tuple[int, str]:
+    """A private file to build a pack in."""
     try:
         return tempfile.mkstemp(prefix=f"{SPOOL_PREFIX}{tag}", dir=folder)
     except OSError as error:
-        raise translate(error, folder or tempfile.gettempdir()) from error
+        raise translate(error, folder) from error
 
 
-def _write_all(fd: int, data: bytes | bytearray, path: str) -> None:
+def _write_all(fd: int, data: bytes | bytearray | memoryview, path: str) -> None:
     view = memoryview(data)
     try:
         while view:

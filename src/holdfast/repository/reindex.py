@@ -17,7 +17,7 @@ FILE_BLOBS = 50_000
 def replace_index(
     repository: Repository, obsolete: Iterable[bytes], packs: Iterable[tuple[PackId, Entries]]
 ) -> list[bytes]:
-    """Write ``packs`` to new index files, and then delete the index files ``obsolete``; returns the ids of the new ones.
+    """Write ``packs`` to new index files, then delete the index files ``obsolete``; returns the ids of the new ones.
 
     All new files are durable before the first old one goes, so that a crash or an error (which is raised) at any moment
     leaves each pack in at least one file; equal entries in two files are legal, and the next call with the same

@@ -36,7 +36,12 @@ class Writer:
             self.save_index()
 
     def save_index(self) -> None:
-        """Write everything that was recorded and not yet saved; after this those blobs are found by anybody."""
+        """Write everything that was recorded and not yet saved; after this those blobs are found by anybody.
+
+        Raises ``Locked``, and writes nothing, if the lock is gone: a prune may have deleted those packs meanwhile.
+        """
+        if self._pending:
+            self.lock.confirm()
         while self._pending:
             part: list[bytes] = []
             blobs = 0

@@ -2,7 +2,8 @@
 
 from holdfast.storage.base import STAGING_PREFIX, Info, Storage, Traits
 from holdfast.storage.local import LocalStorage
-from holdfast.storage.locations import OPENERS, REMOTE, Manner, open_directly, open_location
+from holdfast.storage.locations import OPENERS, REMOTE, begin, open_directly, open_location
+from holdfast.storage.manner import Manner
 from holdfast.storage.readonly import ReadOnly
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ReadOnly",
     "Storage",
     "Traits",
+    "begin",
     "open_directly",
     "open_location",
 ]

@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from holdfast.kernel.errors import Invalid, Unsupported
 from holdfast.storage.base import Storage
 from holdfast.storage.local import LocalStorage
+from holdfast.storage.manner import Manner
+
+if TYPE_CHECKING:
+    from holdfast.kernel.cancel import Cancel
+    from holdfast.storage.retrying import Pause
 
 # Two letters at least: a single one is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 _SECURE_COPY = re.compile(r"[^/:@]+@[^/:]+:.*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a place beyond this machine is used; places on this machine pay no heed to it.
-
-    ``upload``, ``download``: most bytes a second, None for no limit. ``connections``: most calls at once, None for what
-    suits the place. ``patience``: seconds during which a call that fails for want of a connection is tried again.
-    """
-
-    upload: int | None = None
-    download: int | None = None
-    connections: int | None = None
-    patience: float = 900.0
-
-
-def open_location(text: str, manner: Manner | None = None) -> Storage:
+def open_location(
+    text: str,
+    manner: Manner | None = None,
+    *,
+    cancel: Cancel | None = None,
+    on_trouble: Callable[[str], None] | None = None,
+) -> Storage:
     """The storage that ``text`` names, safe to use in forked children; nothing is made or contacted yet.
 
     A path (``/srv/backups``, ``backups``), ``local:PATH`` (PATH as it stands), ``file:/PATH`` or ``file:///PATH``
-    (percent escapes as in any URL), ``memory:LABEL`` (empty, gone with the process), or a place beyond this machine (see
-    :data:`REMOTE`). Raises ``Invalid`` for what cannot be understood and ``Unsupported`` where a library is missing. No
+    (percent escapes as in any URL), ``memory:LABEL`` (empty, gone with the process), or a place beyond this machine
+    (see :data:`REMOTE`), which is given as an :class:`~holdfast.storage.apart.Apart` with ``manner``, ``cancel`` and
+    ``on_trouble``. Raises ``Invalid`` for what cannot be understood and ``Unsupported`` where a library is missing. No
     message repeats the text after the scheme: it may hold a password.
     """
     place = open_directly(text, manner)
@@ -44,7 +42,14 @@ def open_location(text: str, manner: Manner | None = None) -> Storage:
         return place
     from holdfast.storage.apart import Apart
 
-    return Apart(text, manner or Manner(), place)
+    return Apart(text, manner or Manner(), place, cancel=cancel, on_trouble=on_trouble)
+
+
+def begin(storage: Storage) -> None:
+    """Let ``storage`` get ready for its first call, if that takes time, without waiting for it."""
+    start: Callable[[], None] | None = getattr(storage, "start", None)
+    if start is not None:
+        start()
 
 
 def text_is_remote(text: str) -> bool:
@@ -53,10 +58,17 @@ def text_is_remote(text: str) -> bool:
     return match is not None and match[1].lower() in REMOTE
 
 
-def open_directly(text: str, manner: Manner | None = None) -> Storage:
-    """What :func:`open_location` gives, but working in this very process, with all decorators around it.
+def open_directly(
+    text: str,
+    manner: Manner | None = None,
+    *,
+    pause: Pause | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Storage:
+    """What :func:`open_location` gives, but working in this very process: limited and retrying around a remote place.
 
-    Neither a library is imported nor a thread started nor anything contacted before the first call of a method.
+    Neither a library is imported nor a thread started nor anything contacted before the first call of a method. For
+    ``pause`` and ``tell`` see :class:`~holdfast.storage.retrying.Retrying`.
     """
     if not text.strip() or "\0" in text:
         raise Invalid("the location is empty", hint="Give a path such as /srv/backups/home.")
@@ -70,7 +82,7 @@ def open_directly(text: str, manner: Manner | None = None) -> Storage:
         return LocalStorage(text)
     scheme = match[1].lower()
     if scheme in REMOTE:
-        return _open_remote(scheme, match[2], manner or Manner())
+        return _open_remote(scheme, match[2], manner or Manner(), pause, tell)
     opener = OPENERS.get(scheme)
     if opener is None:
         raise Invalid(
@@ -81,12 +93,15 @@ def open_directly(text: str, manner: Manner | None = None) -> Storage:
     return opener(match[2])
 
 
-def _open_remote(scheme: str, rest: str, manner: Manner) -> Storage:
+def _open_remote(
+    scheme: str, rest: str, manner: Manner, pause: Pause | None, tell: Callable[[str], None] | None
+) -> Storage:
     from holdfast.storage.limited import Limited
-    from holdfast.storage.retrying import Retrying
+    from holdfast.storage.retrying import Retrying, sleep
 
     place: Storage = import_module(f"holdfast.storage.{REMOTE[scheme]}").open_storage(scheme, rest)
-    return Retrying(Limited(place, manner), manner)
+    pause = pause or sleep
+    return Retrying(Limited(place, manner, pause=pause), manner, pause=pause, tell=tell)
 
 
 def _open_local(rest: str) -> Storage:
@@ -130,7 +145,7 @@ REMOTE: Mapping[str, str] = MappingProxyType(
 )
 """Scheme -> the module of this room whose ``open_storage(scheme, rest)`` opens a place beyond this machine.
 
-It raises ``Invalid`` for text that it does not understand and ``Unsupported`` where its library is not installed; before
-the first call of a method it imports no library, starts no thread and contacts nothing. A new storage is one module and
-one line here.
+It raises ``Invalid`` for text that it does not understand and ``Unsupported`` where its library is not installed.
+Before the first call of a method it imports no library, starts no thread and contacts nothing. A new storage is one
+module and one line here.
 """

@@ -46,11 +46,15 @@ def command(common: Common, read_data: Part | None, workers: int | None) -> int:
 
 
 def _show(console: Console, report: CheckReport, *, data_read: bool) -> int:
+    from holdfast.app.check import remedies
+
     errors = [damage for damage in report.damage if damage.severity == "error"]
     for damage in report.damage:
         _tell(console, damage)
     if not console.quiet:
         console.line(sentence(report, len(errors), data_read=data_read))
+        for words in remedies(report):
+            console.line(f"  {words}")
     console.event(
         "summary",
         outcome=str(report.outcome),
@@ -63,6 +67,7 @@ def _show(console: Console, report: CheckReport, *, data_read: bool) -> int:
         packs_read=report.packs_read,
         bytes_read=report.bytes_read,
         unused_packs=report.unused_packs,
+        remedies=remedies(report),
         seconds=round(report.seconds, 3),
     )
     if errors or report.outcome is Outcome.FAILED:

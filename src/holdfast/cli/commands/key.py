@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group("key")
-@shared()
+@shared(locks=False)
 def command() -> None:
     """List, add, remove and change the keys of a vault.
 
@@ -38,7 +38,7 @@ def _new(function: F) -> F:
 
 
 @command.command("list")
-@shared(no_lock=True)
+@shared(no_lock=True, locks=False)
 @click.pass_obj
 def list_(common: Common) -> None:
     """List the keys; * marks the one in use."""

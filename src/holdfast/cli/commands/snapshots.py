@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import SnapshotInfo
+from holdfast.vaults.holds import hold_of
 
 
 def _split(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -31,7 +33,7 @@ def _split(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tupl
     "--latest", type=click.IntRange(1), metavar="N", help="Only the newest N of each group, or host and paths."
 )
 @which_latest
-@shared(no_lock=True)
+@shared(no_lock=True, locks=False)
 @click.pass_obj
 def command(
     common: Common,
@@ -73,6 +75,7 @@ def fields(snapshot: SnapshotInfo) -> dict[str, Any]:
         "paths": [clean(path) for path in snapshot.paths],
         "tags": [clean(tag) for tag in snapshot.tags],
         "note": clean(snapshot.note),
+        "held": hold_of(snapshot.tags, time.strftime("%Y-%m-%d")),
         "parent": snapshot.parent.hex() if snapshot.parent else None,
         "original": snapshot.original.hex() if snapshot.original else None,
         "tree": snapshot.tree.hex(),

@@ -65,15 +65,12 @@ class MemoFile:
         """The memo that was written with the parent snapshot, if everything it relies on is still there."""
         if self._path is None or parent.id is None or parent.tree is None:
             return Memo()
-        return memo.load(self._path, self._key(), self._salt, {parent.id}, self._index_files())
+        return memo.load(self._path, self._key(), self._salt, {parent.id}, self._repository.index_files)
 
     def save(self, snapshot: SnapshotId, records: bytes | bytearray) -> None:
         """Write what this backup learnt."""
         if self._path is not None:
-            memo.save(self._path, self._key(), self._salt, snapshot, self._index_files(), records)
-
-    def _index_files(self) -> set[bytes]:
-        return {identifier for identifier, _ in self._repository.index_files()}
+            memo.save(self._path, self._key(), self._salt, snapshot, self._repository.index_files, records)
 
     def _key(self) -> bytes:
         return blake2b(self._repository.master.mac_k, key=b"holdfast memo", digest_size=32).digest()

@@ -18,7 +18,7 @@ from holdfast.kernel.heap import keep_large_blocks
 from holdfast.kernel.pool import Pool, default_size
 from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.index import SharedIds
-from holdfast.repository.packer import SPOOL_PREFIX, Pack
+from holdfast.repository.packer import Pack, sweep_spool
 from holdfast.vaults.archive.backup import roots
 from holdfast.vaults.archive.backup.ahead import Ahead
 from holdfast.vaults.archive.backup.assembly import Assembly
@@ -81,7 +81,7 @@ class _Backup:
         self._memo = MemoFile(
             None if options.force else memo_folder, repository, options.hostname, self._paths, ahead.lister.salt
         )
-        self._spool_tag = f"{os.getpid()}-"
+        self._spool_tag = f"{os.getpid()}-{os.urandom(4).hex()}-"  # two containers may have the same process number
 
     def run(self) -> BackupSummary:
         began, started_ns = self._clock.monotonic(), self._clock.now_ns()
@@ -198,7 +198,9 @@ class _Backup:
     def _workers(self) -> int:
         if not self._repository.storage.traits.fork_safe:
             return 0
-        return default_size() if self._options.workers is None else self._options.workers
+        if self._options.workers is not None:
+            return self._options.workers
+        return default_size(self._repository.storage.traits.connections)
 
     def _alone(self, queue: deque[Task], saver: Saver, assembly: Assembly, seconds: float) -> None:
         """Work in this process for a moment: most backups of a small or unchanged folder end here."""
@@ -299,6 +301,8 @@ class _Backup:
 
     def _remove_dead_locks(self) -> None:
         """A backup that was killed on this machine leaves a lock that would keep restic's check and prune out."""
+        if self._repository.locks.patience.on_removed is not None:
+            return  # taking our own lock does it: one listing less
         for lock in self._repository.locks.remove_stale():
             message = f"Removed the lock of process {lock.info.pid} of this machine, which is gone."
             self._emit(Fact("lock.removed", message, "info", {"lock": lock.id.hex(), "pid": lock.info.pid}))
@@ -307,16 +311,5 @@ class _Backup:
         self._emit(Fact("damage.found", f"{error.message} It is passed over; run 'holdfast check'.", "warning"))
 
     def _sweep_spool(self) -> None:
-        """Remove spool files: those that dead workers of this run left,
-        and any run's that nobody wrote to for a day.
-        """
-        staging = self._repository.storage.staging()
-        if staging is None:
-            return
-        yesterday = self._clock.now_ns() / 1e9 - 86_400
-        with contextlib.suppress(OSError), os.scandir(staging) as entries:
-            for entry in entries:
-                own = entry.name.startswith(SPOOL_PREFIX + self._spool_tag)
-                if own or (entry.name.startswith(SPOOL_PREFIX) and entry.stat().st_mtime < yesterday):
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
+        """Remove what dead workers of this run left, and any run's that nobody wrote to for a day."""
+        sweep_spool(self._repository.storage, self._spool_tag, self._clock.now_ns())

@@ -14,6 +14,7 @@ from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotF
 from holdfast.kernel.ids import SnapshotId, short
 from holdfast.repository import Repository, layout
 from holdfast.repository.locks import HeldLock
+from holdfast.repository.reading import read_files
 from holdfast.storage.base import Info, Storage
 from holdfast.vaults.archive.check.findings import Findings
 
@@ -46,11 +47,15 @@ class SmallFiles:
         """Every key file must have the content that its name says, and be a key file. (What is inside opens only to
         its own password.)"""
         keys = 0
-        for identifier, info in layout.listing(self._storage, layout.KEYS):
+        for (identifier, info), found in read_files(self._storage, layout.listing(self._storage, layout.KEYS)):
             keys += 1
 
-            def look(identifier: bytes = identifier, info: Info = info) -> None:
-                raw = self._storage.read(info.name)
+            def look(
+                again: bool, identifier: bytes = identifier, info: Info = info, found: bytes | HoldfastError = found
+            ) -> None:
+                raw = self._storage.read(info.name) if again else found
+                if isinstance(raw, HoldfastError):
+                    raise raw
                 if sha256(raw).digest() != identifier:
                     raise Corrupt("its content does not match its name")
                 KeyFile.parse(raw)
@@ -62,7 +67,7 @@ class SmallFiles:
     def check_config(self) -> None:
         """The configuration must open, make sense, and be the one that this repository was opened with."""
 
-        def look() -> None:
+        def look(_again: bool) -> None:
             config = RepoConfig.parse(unseal(self._repository.master, self._storage.read(layout.CONFIG)))
             if config != self._repository.config:
                 raise Corrupt("it has changed since the vault was opened")
@@ -78,7 +83,7 @@ class SmallFiles:
             if identifier == own or info.size == 0:  # empty: left by a crash of another tool; restic ignores these too
                 continue
 
-            def look(identifier: bytes = identifier) -> None:
+            def look(_again: bool, identifier: bytes = identifier) -> None:
                 lock = LockInfo.parse(self._repository.read_unpacked(layout.LOCKS, identifier))
                 age = (self._repository.clock.now_ns() - lock.time_ns) / 1e9
                 if HeldLock(identifier, lock, age).is_stale:
@@ -94,11 +99,12 @@ class SmallFiles:
     def snapshots(self) -> list[tuple[SnapshotId, Snapshot]]:
         """Every readable snapshot, oldest first; the others are findings."""
         found: list[tuple[SnapshotId, Snapshot]] = []
-        for identifier, _ in layout.listing(self._storage, layout.SNAPSHOTS):
+        listed = layout.listing(self._storage, layout.SNAPSHOTS)
+        for identifier, plaintext in self._repository.read_many(layout.SNAPSHOTS, listed):
 
-            def look(identifier: bytes = identifier) -> None:
-                snapshot = Snapshot.parse(self._repository.read_unpacked(layout.SNAPSHOTS, identifier))
-                found.append((SnapshotId(identifier), snapshot))
+            def look(again: bool, identifier: bytes = identifier, plaintext: Callable[[], bytes] = plaintext) -> None:
+                data = self._repository.read_unpacked(layout.SNAPSHOTS, identifier) if again else plaintext()
+                found.append((SnapshotId(identifier), Snapshot.parse(data)))
 
             self._guarded("snapshot.corrupt", f"Snapshot {short(identifier)}", look, (short(identifier),))
         found.sort(key=lambda pair: (pair[1].time_ns, pair[0]))
@@ -108,15 +114,16 @@ class SmallFiles:
         self,
         kind: str,
         what: str,
-        look: Callable[[], None],
+        look: Callable[[bool], None],
         snapshots: tuple[str, ...] = (),
         *,
         passes_missing: bool = True,
     ) -> None:
-        """Run one look; on damage look again before it is reported. A file that vanished meanwhile is no damage."""
+        """Run one look; on damage look again (which ``look`` is told) before it is reported. A file that vanished
+        meanwhile is no damage."""
         for attempt in (1, 2):
             try:
-                look()
+                look(attempt == 2)
             except NotFound:
                 if not passes_missing:
                     raise

@@ -97,16 +97,16 @@ def load(repository: Repository, findings: Findings, step: Callable[[int, int], 
     files = list(layout.listing(repository.storage, layout.INDEX))
     catalogue.index.reserve(sum(info.size for _, info in files) // _BYTES_PER_BLOB)
     twice: set[bytes] = set()
-    for done, (identifier, _) in enumerate(files):
+    for done, (identifier, plaintext) in enumerate(repository.read_many(layout.INDEX, files)):
         step(done, len(files))
         try:
-            _read_file(repository, identifier, catalogue, findings, twice)
+            _take_file(plaintext(), catalogue, findings, twice)
         except NotFound:
             continue  # replaced by a prune since it was listed
         except DAMAGING as first:
             still_there(repository.storage, first)
             try:
-                _read_file(repository, identifier, catalogue, findings, set())
+                _take_file(repository.read_unpacked(layout.INDEX, identifier), catalogue, findings, set())
             except HoldfastError as error:
                 findings.add("index.corrupt", f"Index {short(identifier)} is damaged: {error.message}")
             else:
@@ -127,10 +127,8 @@ def load(repository: Repository, findings: Findings, step: Callable[[int, int], 
     return catalogue
 
 
-def _read_file(
-    repository: Repository, identifier: bytes, catalogue: Catalogue, findings: Findings, twice: set[bytes]
-) -> None:
-    for pack, entries in decode_entries(repository.read_unpacked(layout.INDEX, identifier)):
+def _take_file(plaintext: bytes, catalogue: Catalogue, findings: Findings, twice: set[bytes]) -> None:
+    for pack, entries in decode_entries(plaintext):
         if catalogue.add(pack, entries):
             continue
         blobs = entries.blobs()

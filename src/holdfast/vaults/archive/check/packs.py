@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -17,6 +16,7 @@ from holdfast.repository import Repository, layout
 from holdfast.vaults.archive.check.findings import listed
 from holdfast.vaults.archive.check.index import Catalogue
 from holdfast.vaults.archive.check.trees import Parsed, TreeParser
+from holdfast.vaults.archive.window import PackWindow
 
 WINDOW = 1 << 20  # bytes read, hashed and opened at a time: stays in the cache of one core
 PART = 2 << 20  # stored bytes of trees in one task: they take five times as long as data
@@ -60,14 +60,13 @@ class PackReader:
     """
 
     def __init__(self, repository: Repository, catalogue: Catalogue, cancel: Cancel) -> None:
-        self._storage = repository.storage
         self._master = repository.master
         self._catalogue = catalogue
         self._cancel = cancel
         self._opener = BatchOpener(repository.master)
         self._decompress = Decompressor().decompress
         self._trees = TreeParser(catalogue)
-        self._memory = memoryview(mmap.mmap(-1, 2 * WINDOW))
+        self._window = PackWindow(repository.storage)
         self._known: tuple[int, list[Blob]] = (-1, [])
 
     def answers(self, task: ReadPack) -> Iterable[PackReport]:
@@ -84,6 +83,7 @@ class PackReader:
         report = PackReport(task)
         name = layout.name_of(layout.DATA, self._catalogue.index.packs[task.pack])
         blobs = self._blobs(task)
+        self._window.expect(name, self._spans(task, blobs))
         try:
             if task.whole:
                 self._prove(name, task, blobs if task.blobs else [], report)
@@ -117,6 +117,12 @@ class PackReader:
             blobs = [blob for blob in blobs if blob.type == BlobType.TREE]
         return blobs
 
+    def _spans(self, task: ReadPack, blobs: list[Blob]) -> list[tuple[int, int]]:
+        """What of the pack will be looked at, as (begin, end)."""
+        if task.whole:
+            return [(0, self._catalogue.expected[task.pack] + 1)]  # one more, to see where it ends
+        return [(blob.offset, blob.offset + blob.length) for blob in blobs]
+
     # -- the whole pack --------------------------------------------------------------------------------------------
 
     def _prove(self, name: str, task: ReadPack, blobs: list[Blob], report: PackReport) -> None:
@@ -135,11 +141,11 @@ class PackReader:
         keep = self._catalogue.expected[task.pack] - (
             everything[-1].offset + everything[-1].length if everything else 0
         )
-        while count := self._storage.read_into(name, self._memory[:WINDOW], at):
-            piece = self._memory[:count]
+        end = self._catalogue.expected[task.pack]
+        while piece := self._window.read(at, min(WINDOW, end + 1 - at) if at <= end else WINDOW):
             digest.update(piece)
             tail = (tail + piece)[-keep:]
-            at += count
+            at += len(piece)
         report.bytes_read = at
         if digest.digest() != self._catalogue.index.packs[task.pack]:
             report.reasons.append("its content does not match its name")
@@ -169,14 +175,12 @@ class PackReader:
             self._cancel.check()
             begin = group[0].offset
             size = group[-1].offset + group[-1].length - begin
-            if size > len(self._memory):
-                self._memory = memoryview(mmap.mmap(-1, size))
-            stretch = self._memory[:size]
-            count = self._storage.read_into(name, stretch, begin)
+            stretch = self._window.read(begin, size)
+            count = len(stretch)
             if count < size:
                 report.lost.update(blob.id for blob in group if blob.offset - begin + blob.length > count)
                 group = [blob for blob in group if blob.offset - begin + blob.length <= count]
-            yield stretch[:count]
+            yield stretch
             self._prove_blobs(stretch, begin, group, report)
 
     def _prove_blobs(self, stretch: memoryview, begin: int, blobs: list[Blob], report: PackReport) -> None:

@@ -141,7 +141,7 @@ class _Check:
             return 0
         if self._options.workers is not None:
             return self._options.workers
-        return default_size() if size >= ALONE_BYTES else 0
+        return default_size(self._repository.storage.traits.connections) if size >= ALONE_BYTES else 0
 
     def _renew_lock(self) -> None:
         """Keep the lock fresh; a thread, so it starts only after the workers were forked."""

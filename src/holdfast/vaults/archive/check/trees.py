@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from holdfast.format.tree import check_tree, decode_tree
 from holdfast.kernel.errors import Corrupt
-from holdfast.vaults.archive.check.canonical import Rows, rows
+from holdfast.vaults.archive.canonical import Rows, rows
 from holdfast.vaults.archive.check.index import Catalogue
 
 _SHOWN = 5

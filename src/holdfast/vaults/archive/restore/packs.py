@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import groupby
@@ -14,6 +13,7 @@ from holdfast.format.crypto import BatchOpener
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound, Unavailable
 from holdfast.kernel.ids import BlobId, PackId
 from holdfast.repository import Repository, layout
+from holdfast.vaults.archive.window import PackWindow
 
 RUN = 1 << 20
 """Bytes that are read and opened together: many small blobs, yet within the cache of a core."""
@@ -30,12 +30,12 @@ Row = tuple[Any, ...]
 class PackReader:
     """Reads blobs for one process; its buffers are reused. ``bytes_read`` counts what came from the storage."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, ahead: bool | None = None) -> None:
+        """``ahead``: see :class:`PackWindow`."""
         self._repository = repository
-        self._read_into = repository.storage.read_into
+        self._window = PackWindow(repository.storage, ahead=ahead)
         self._opener = BatchOpener(repository.master)
         self._decompress = Decompressor().decompress
-        self._buffer = memoryview(mmap.mmap(-1, RUN + GAP, access=mmap.ACCESS_COPY))
         self.bytes_read = 0
 
     def blobs(self, pack: PackId, rows: Sequence[Row]) -> Iterator[tuple[bytes | HoldfastError, Sequence[Row]]]:
@@ -44,7 +44,7 @@ class PackReader:
         A blob that is damaged here is looked for in its other copies; where none is intact, the error comes instead
         of the plaintext. Raises what keeps everything from being read (``Unavailable``). Holds a run in memory.
         """
-        name = layout.name_of(layout.DATA, pack)
+        self._window.expect(layout.name_of(layout.DATA, pack), ((row[0], row[0] + row[1]) for row in rows))
         end = len(rows)
         first = 0
         while first < end:
@@ -60,21 +60,17 @@ class PackReader:
             # More users of a first blob that is larger than a run.
             while last < end and rows[last][0] + rows[last][1] <= stop:
                 last += 1
-            yield from self._run(name, start, stop, rows[first:last])
+            yield from self._run(start, stop, rows[first:last])
             first = last
 
-    def _run(
-        self, name: str, start: int, stop: int, rows: Sequence[Row]
-    ) -> Iterator[tuple[bytes | HoldfastError, Sequence[Row]]]:
-        if stop - start > len(self._buffer):
-            self._buffer = memoryview(mmap.mmap(-1, stop - start, access=mmap.ACCESS_COPY))
+    def _run(self, start: int, stop: int, rows: Sequence[Row]) -> Iterator[tuple[bytes | HoldfastError, Sequence[Row]]]:
         groups: list[Sequence[Row]] = []
         if len({row[0] for row in rows}) == len(rows):  # no blob is wanted twice
             groups += [(row,) for row in rows]
         else:
             groups += [tuple(users) for _, users in groupby(rows, _OFFSET)]
-        view = self._buffer[: stop - start]
-        if self._fill(name, view, start):
+        view = self._read(start, stop - start)
+        if view is not None:
             opened = self._opener.open([view[users[0][0] - start :][: users[0][1]] for users in groups])
         else:
             opened = [None] * len(groups)
@@ -94,19 +90,18 @@ class PackReader:
                     pass
             yield self._another_copy(BlobId(identifier)), users
 
-    def _fill(self, name: str, view: memoryview, start: int) -> bool:
-        """Read a range; False if that part of the pack is gone or cannot be read."""
+    def _read(self, start: int, size: int) -> memoryview | None:
+        """A range, shorter if the pack was cut off; None if that part of it is gone or cannot be read."""
         try:
-            done = self._read_into(name, view, start)
+            view = self._window.read(start, size)
         except (NotFound, Denied, Corrupt):
-            return False
+            return None
         except Unavailable as error:
             if not _is_bad_sector(error):
                 raise
-            return False
-        self.bytes_read += done
-        view[done:] = bytes(len(view) - done)  # a pack that was cut off: what lies beyond must not be what was there
-        return True
+            return None
+        self.bytes_read += len(view)
+        return view
 
     def _another_copy(self, identifier: BlobId) -> bytes | HoldfastError:
         try:

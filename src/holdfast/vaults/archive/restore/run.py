@@ -128,7 +128,9 @@ class _Restore:
     def _workers(self) -> int:
         if not self._vault.repository.storage.traits.fork_safe:
             return 0
-        return default_size() if self._options.workers is None else self._options.workers
+        if self._options.workers is not None:
+            return self._options.workers
+        return default_size(self._vault.repository.storage.traits.connections)
 
     def _workers_forked(self, hand: Hand, lock: Lock | None, stack: contextlib.ExitStack) -> Pool[Task, Answer]:
         """The worker processes; the lock's thread must not be there before them."""

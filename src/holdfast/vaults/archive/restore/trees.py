@@ -10,6 +10,7 @@ from holdfast.format.jsonfields import load_object
 from holdfast.kernel.errors import Corrupt, HoldfastError
 from holdfast.kernel.ids import BlobId, PackId, short
 from holdfast.repository import Repository
+from holdfast.repository.reading import Copies
 from holdfast.vaults.archive.restore.packs import PackReader
 from holdfast.vaults.archive.restore.tasks import Visit
 
@@ -22,7 +23,8 @@ class TreeReader:
 
     def __init__(self, repository: Repository) -> None:
         self._place = repository.index.place
-        self._reader = PackReader(repository)
+        # What lies on this machine as copies is not read ahead.
+        self._reader = PackReader(repository, ahead=False if isinstance(repository.storage, Copies) else None)
 
     def read(self, stack: list[Visit]) -> Iterator[tuple[Visit, list[dict[str, Any]] | HoldfastError]]:
         """Take some folders from the end of ``stack``; yield each with its nodes' JSON, or what is wrong with it."""
