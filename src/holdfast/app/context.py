@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.hearing import Hearing
 from holdfast.config import keyfile, secrets
+from holdfast.config.flaws import did_you_mean
 from holdfast.config.paths import Paths
 from holdfast.config.secrets import Ask, PasswordChoice, Warn
+from holdfast.config.words import is_name
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock, SystemClock
-from holdfast.kernel.errors import NotFound
+from holdfast.kernel.errors import NotFound, Unsupported
 from holdfast.kernel.events import Emit
 from holdfast.kernel.secret import Secret
 
 if TYPE_CHECKING:
+    from holdfast.config.locate import Configured
+    from holdfast.config.settings import NamedVault
     from holdfast.repository import Repository
-    from holdfast.storage import Storage
+    from holdfast.storage import Manner, Storage
     from holdfast.vaults.archive import ArchiveVault
 
 CACHE_LIMIT = 4 << 30
@@ -38,9 +42,12 @@ Meanwhile = Callable[["Storage", Callable[[], bool]], None]
 class Context:
     """Everything that a use case needs from outside.
 
-    ``vault`` is a location, or None for ``$HOLDFAST_VAULT`` and then the default vault. ``ask`` is None where nobody
-    can be asked. ``warn`` takes sentences for a person; ``emit`` takes the engines' events. ``cache_limit`` bounds, in
-    bytes, the copies of what vaults beyond this machine hold (None: 4 GiB). ``upload``, ``download`` (bytes a second),
+    ``vault`` is a location or the name of a vault in ``configured``, or None for ``$HOLDFAST_VAULT``, then for the
+    configured default, then for the default vault. Without ``configured`` there are no names. What a named vault says
+    about its password and its use counts where the command line says nothing. ``remembered`` (location -> password),
+    where given, keeps passwords, so that a run that opens a vault twice asks once. ``ask`` is None where nobody can be
+    asked. ``warn`` takes sentences for a person; ``emit`` takes the engines' events. ``cache_limit`` bounds, in bytes,
+    the copies of what vaults beyond this machine hold (None: 4 GiB). ``upload``, ``download`` (bytes a second),
     ``connections`` and ``retry_for`` (seconds) say how such a vault is used; see ``storage.Manner``.
     """
 
@@ -48,6 +55,8 @@ class Context:
     cancel: Cancel
     warn: Warn
     vault: str | None = None
+    configured: Configured | None = None
+    remembered: dict[str, Secret] | None = None
     password: PasswordChoice = field(default_factory=PasswordChoice)
     no_lock: bool = False
     retry_lock: float = 0.0
@@ -73,8 +82,18 @@ class Context:
         return self.chosen or str(self.paths.default_vault)
 
     @property
+    def named(self) -> NamedVault | None:
+        """The configured vault that is meant, if one is."""
+        return None if self.configured is None else self.configured.vault(self._said)
+
+    @property
     def chosen(self) -> str | None:
         """The location that the user chose; None where the default vault is meant."""
+        named = self.named
+        return self._said if named is None else named.location
+
+    @property
+    def _said(self) -> str | None:
         return self.vault or self.environ.get("HOLDFAST_VAULT") or None
 
     @property
@@ -87,28 +106,47 @@ class Context:
 
     def secret(self, *, new: bool = False) -> Secret:
         """The vault's password, from wherever it comes (see ``config.secrets.find``)."""
-        return secrets.find(
-            self.password,
+        location = self.location
+        if self.remembered is not None and location in self.remembered:
+            return self.remembered[location]
+        named = self.named
+        found = secrets.find(
+            self.password if self.password or named is None else named.password,
             self.environ,
             key_file=self.key_file,
             ask=self.ask,
-            what=f"the new vault {self.location}" if new else f"the vault {self.location}",
+            what=f"the new vault {location}" if new else f"the vault {location}",
             new=new,
             warn=self.warn,
         )
+        if self.remembered is not None:
+            self.remembered[location] = found
+        return found
 
     def storage(self) -> Storage:
         """The place of the vault, not yet looked at."""
-        from holdfast.storage import Manner, open_location
+        from holdfast.storage import open_location
 
-        manner = Manner(self.upload, self.download, self.connections)
-        if self.retry_for is not None:
-            manner = replace(manner, patience=self.retry_for, first_patience=self.retry_for)
+        manner = self._manner()
         place = os.path.expanduser(self.location)
         storage = open_location(place, manner, cancel=self.cancel, on_trouble=self.warn)
         if isinstance(self.emit, Hearing):
             self.emit.listen_to(storage)
         return storage
+
+    def _manner(self) -> Manner:
+        """How a remote vault is used: as the command line says, else as the configuration says of it."""
+        from holdfast.storage import Manner
+
+        named = self.named
+        upload, download, connections, patience = self.upload, self.download, self.connections, self.retry_for
+        if named is not None:
+            upload = named.upload if upload is None else upload
+            download = named.download if download is None else download
+            connections = named.connections if connections is None else connections
+            patience = named.retry_for if patience is None else patience
+        manner = Manner(upload, download, connections)
+        return manner if patience is None else replace(manner, patience=patience, first_patience=patience)
 
     @contextmanager
     def opened(self, meanwhile: Meanwhile | None = None, *, cached: bool = True) -> Iterator[ArchiveVault]:
@@ -123,6 +161,7 @@ class Context:
         """
         from holdfast.storage import ReadOnly, begin
 
+        self.refuse_other_kinds()
         storage = self.storage()
         try:
             begin(storage)  # what a remote place needs gets ready while the engine is imported
@@ -195,13 +234,45 @@ class Context:
             except NotFound:
                 from holdfast.repository import read_config
 
-                return read_config(storage)  # tells what is there instead
+                try:
+                    return read_config(storage)  # tells what is there instead
+                except NotFound as error:
+                    raise self._perhaps_a_name(error) from None
         else:
             raise NotFound(
                 f"there is no vault yet: the default one would be at {self.location}",
                 hint="'holdfast backup PATH' makes it. For another vault give --vault LOCATION or set HOLDFAST_VAULT.",
                 location=self.location,
             )
+
+    def refuse_other_kinds(self) -> None:
+        """Raise ``Unsupported`` where a vault of plain files is meant."""
+        named = self.named
+        if named is not None and named.kind != "archive":
+            raise Unsupported(
+                f"the vault {named.name!r} is of the kind {named.kind}, which this command does not handle",
+                hint="It works on vaults of the kind archive.",
+            )
+
+    def _perhaps_a_name(self, error: NotFound) -> NotFound:
+        """``error``, that there is no vault, with what that means for a configured name."""
+        named, said = self.named, self._said
+        if named is not None:
+            return NotFound(
+                f"the vault {named.name!r} is not there: {error.message}",
+                hint=f"Is its disk mounted? If it was never made: 'holdfast init {named.name}'.",
+                **error.context,
+            )
+        if said is None or self.configured is None or not is_name(said):
+            return error
+        settings = self.configured.settings()
+        if settings is None:
+            return error
+        return NotFound(
+            f"{settings.path} names no vault {said!r}, and there is none at ./{said}",
+            hint=did_you_mean(said, settings.vault_names) or error.hint,
+            **error.context,
+        )
 
     def _open(self, storage: Storage, config: bytes, secret: Secret) -> Repository:
         from holdfast.repository import Repository

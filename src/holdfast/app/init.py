@@ -42,14 +42,15 @@ def init(
     """Make a vault at the context's location. It cuts files where the vault of ``cut_like`` does, so that copies from
     one to the other share data with what either saves by itself.
 
-    Its keys are: a key generated into ``new_key_file`` where given, else the context's password, else (default vault
-    only) a key generated into the default key file; and one for each of ``more_password_files``. Raises ``Invalid``
-    where a vault or anything else is already. After a crash there is either a vault or nothing that counts as one; a
-    generated key file stays.
+    Its keys are: a key generated into ``new_key_file`` where given, else one generated into a configured vault's password
+    file where that is missing, else the context's password, else (default vault only) a key generated into the default
+    key file; and one for each of ``more_password_files``. Raises ``Invalid`` where a vault or anything else is already.
+    After a crash there is either a vault or nothing that counts as one; a generated key file stays.
     """
     from holdfast.format.chunker import native_available
     from holdfast.repository import Repository
 
+    context.refuse_other_kinds()
     storage = context.storage()
     try:
         _refuse_existing(context, storage)
@@ -90,12 +91,23 @@ def _first_secret(context: Context, new_key_file: str | None) -> tuple[Secret, P
     if new_key_file is not None:
         path = Path(os.path.expanduser(new_key_file)).absolute()
         return keyfile.write_new(path, context.random), path
+    if (missing := _missing_password_file(context)) is not None:
+        return keyfile.write_new(missing, context.random), missing
     own = context.key_file
     if own is not None and not _says_password(context):
         return context.new_key(), own
     return context.secret(new=True), None
 
 
+def _missing_password_file(context: Context) -> Path | None:
+    """The file in which the configuration expects the new vault's password, if it is not there yet."""
+    named = context.named
+    if context.password or named is None or named.password.file is None or os.path.lexists(named.password.file):
+        return None
+    return Path(named.password.file)
+
+
 def _says_password(context: Context) -> bool:
-    said = context.password.file or context.password.command
-    return bool(said) or any(context.environ.get(f"HOLDFAST_PASSWORD{end}") for end in ("", "_FILE", "_COMMAND"))
+    named = context.named
+    said = bool(context.password) or (named is not None and bool(named.password))
+    return said or any(context.environ.get(f"HOLDFAST_PASSWORD{end}") for end in ("", "_FILE", "_COMMAND"))

@@ -14,13 +14,16 @@ _ENDS = ("", "_FILE", "_COMMAND")
 def other_vault(context: Context, location: str, password: PasswordChoice) -> Context:
     """The context for the vault at ``location``, from which something is taken.
 
-    What opens it: ``password``; ``HOLDFAST_FROM_PASSWORD``, ``HOLDFAST_FROM_PASSWORD_FILE`` or ``..._COMMAND``; the
-    same with ``RESTIC_`` in front; its own key file where it is the default vault; else whatever opens the first vault,
-    which suits people who use one password for both.
+    ``location`` may be the name of a configured vault. What opens it: ``password``; what the configuration says of it;
+    ``HOLDFAST_FROM_PASSWORD``, ``HOLDFAST_FROM_PASSWORD_FILE`` or ``..._COMMAND``; the same with ``RESTIC_`` in front;
+    its own key file where it is the default vault; else whatever opens the first vault, which suits people who use one
+    password for both.
     """
     other = replace(context, vault=location)
-    if password != PasswordChoice():
+    if password:
         return replace(other, password=password, environ=_without_passwords(context))
+    if other.named is not None and other.named.password:
+        return replace(other, password=PasswordChoice())
     for prefix in ("HOLDFAST", "RESTIC"):
         said = {end: context.environ.get(f"{prefix}_FROM_PASSWORD{end}") for end in _ENDS}
         if any(said.values()):

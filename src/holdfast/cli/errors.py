@@ -47,6 +47,9 @@ EXIT_OF: dict[str, int] = {
 OUTCOMES: dict[str, int] = {"ok": OK, "partial": PARTIAL, "failed": FAILED, "cancelled": CANCELLED}
 """The exit code of a run that came to its end with this outcome."""
 
+SEVERITY = (OK, PARTIAL, TEMPORARY, LOCKED, FAILED, USAGE, MISSING, DENIED, DAMAGE, CANCELLED)
+"""Exit codes from the mildest to the gravest: of several runs in one command, the gravest is the command's."""
+
 REPORT_HINT = (
     "This is a mistake in Holdfast, not yours. Run the command again with HOLDFAST_DEBUG=1 and report what it prints."
 )
@@ -61,6 +64,11 @@ class Failure:
     message: str
     hint: str = ""
     context: dict[str, Any] | None = None
+
+
+def worst(one: int, other: int) -> int:
+    """The graver of two exit codes."""
+    return max(one, other, key=SEVERITY.index)
 
 
 def failure(error: BaseException) -> Failure:

@@ -16,6 +16,7 @@ class Common:
     # Not a dataclass: that module alone is 2 ms of the 50 that --help takes.
 
     vault: str | None = None
+    config: str | None = None
     password_file: str | None = None
     password_command: str | None = None
     json: bool = False
@@ -54,7 +55,12 @@ def _shared(*names: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_keep, **attributes)
 
 
-_VAULT = _shared("--vault", metavar="LOCATION", help="The vault. [default: $HOLDFAST_VAULT, else the default vault]")
+_VAULT = _shared(
+    "--vault", metavar="VAULT", help="The vault's location or configured name. [default: $HOLDFAST_VAULT, the default]"
+)
+_CONFIG = _shared(
+    "--config", metavar="FILE", help="The configuration. [default: $HOLDFAST_CONFIG, ./holdfast.yaml, ..]"
+)
 _NO_LOCK = _shared("--no-lock", is_flag=True, help="Take no lock: write nothing at all into the vault.")
 _RETRY_LOCK = click.option(
     "--retry-lock",
@@ -91,15 +97,18 @@ _GENERAL = (
 )
 
 
-def shared(*, vault: bool = True, no_lock: bool = False, locks: bool = True) -> Callable[[F], F]:
+def shared(*, vault: bool = True, no_lock: bool = False, locks: bool = True, config: bool = True) -> Callable[[F], F]:
     """Add the shared options to a command. The command gets them all as :class:`Common` through ``click.pass_obj``.
 
     ``vault``: it works on a vault. ``no_lock``: it can do so without a lock. ``locks``: it takes one.
+    ``config``: it looks at the configuration.
     """
 
     def decorate(function: F) -> F:
         chosen = [
-            *([_VAULT, *_PASSWORD, *_CACHE, *_REMOTE] if vault else []),
+            *([_VAULT] if vault else []),
+            *([_CONFIG] if config else []),
+            *([*_PASSWORD, *_CACHE, *_REMOTE] if vault else []),
             *_GENERAL,
             *([_NO_LOCK] if no_lock else []),
         ]

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backup": ("backup", "Save files and folders as a new snapshot."),
     "check": ("check", "Look for damage in a vault."),
     "completion": ("completion", "Print a script that completes commands in your shell."),
+    "config": ("config", "Write, check and show the configuration, holdfast.yaml."),
     "copy": ("copy", "Bring snapshots from one vault into another."),
     "diff": ("diff", "Show what changed between two snapshots, or since one."),
     "dump": ("dump", "Write a saved file, or a folder as tar, to standard output."),

@@ -14,6 +14,7 @@ from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
 from holdfast.cli.console import Console
 from holdfast.cli.options import Common
+from holdfast.config.locate import Configured
 from holdfast.config.secrets import Ask, PasswordChoice
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, NoSpace, Unavailable
@@ -29,7 +30,7 @@ class Session:
     context: Context
 
     def at(self, location: str | None) -> Session:
-        """The same for another vault; None keeps the one that was chosen."""
+        """The same for another vault, by location or configured name; None keeps the one that was chosen."""
         return self if location is None else replace(self, context=replace(self.context, vault=location))
 
 
@@ -44,11 +45,13 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
     cancel = Cancel()
     if not hard:
         _press_on_signals(cancel, console)
+    environ = os.environ
     context = Context(
         emit=Hearing(console.emit),
         cancel=cancel,
         warn=console.warn,
         vault=common.vault,
+        configured=Configured(common.config, environ),
         password=PasswordChoice(common.password_file, common.password_command),
         no_lock=common.no_lock,
         retry_lock=common.retry_lock,
@@ -59,6 +62,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         connections=common.connections,
         retry_for=common.retry_for,
         ask=_asker(),
+        environ=environ,
     )
     try:
         yield Session(console, context)

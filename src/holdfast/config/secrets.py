@@ -25,10 +25,15 @@ TOO_OPEN_MODES = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 @dataclass(frozen=True, slots=True)
 class PasswordChoice:
-    """What the user said on the command line about the password."""
+    """What the user said about the password, on the command line or for a configured vault; ``variable`` is the name of
+    an environment variable."""
 
     file: str | None = None
     command: str | None = None
+    variable: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.file is not None or self.command is not None or self.variable is not None
 
 
 def find(
@@ -43,12 +48,12 @@ def find(
 ) -> Secret:
     """The password, from the first of these that is there.
 
-    ``--password-file``, ``--password-command``; ``HOLDFAST_PASSWORD``, ``HOLDFAST_PASSWORD_FILE``,
+    ``choice``; ``HOLDFAST_PASSWORD``, ``HOLDFAST_PASSWORD_FILE``,
     ``HOLDFAST_PASSWORD_COMMAND``; ``key_file`` where given and present (the default vault's own key); the same three
     variables with ``RESTIC_`` in place of ``HOLDFAST_``, so that restic users can try Holdfast as they are; ``ask``
     (twice for a ``new`` password). Raises ``Invalid`` where there is none, or where it is empty.
     """
-    secret = _explicit(choice, warn) or _from_environment(environ, "HOLDFAST", warn)
+    secret = _explicit(choice, environ, warn) or _from_environment(environ, "HOLDFAST", warn)
     if secret is None and key_file is not None and os.path.lexists(key_file):
         secret = from_file(str(key_file), warn)
     if secret is None and key_file is None:
@@ -67,13 +72,20 @@ def secret_not_empty(secret: Secret) -> Secret:
     return secret
 
 
-def _explicit(choice: PasswordChoice, warn: Warn) -> Secret | None:
+def _explicit(choice: PasswordChoice, environ: Mapping[str, str], warn: Warn) -> Secret | None:
     if choice.file is not None and choice.command is not None:
         raise Invalid("--password-file and --password-command are both given", hint="Give one of them.")
     if choice.file is not None:
         return from_file(choice.file, warn)
     if choice.command is not None:
         return from_command(choice.command)
+    if choice.variable is not None:
+        if choice.variable not in environ:
+            raise Invalid(
+                f"the environment variable {choice.variable}, which should hold the password, is not set",
+                hint="The vault's password_env names it in the configuration.",
+            )
+        return _secret(environ[choice.variable].encode("utf-8", "surrogateescape"), choice.variable)
     return None
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from holdfast.cli import text
-from holdfast.cli.errors import OUTCOMES, failure
+from holdfast.cli.commands.plans import choose, explain_missing, run_plans
+from holdfast.cli.commands.saved import show
+from holdfast.cli.errors import failure
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import Session, session
 from holdfast.cli.values import RAW_PATH, SIZE
 from holdfast.kernel.errors import HoldfastError
-from holdfast.kernel.ids import short
 
 if TYPE_CHECKING:
-    from holdfast.app.backup import BackupRequest, BackupResult
-    from holdfast.vaults.base import BackupSummary
+    from holdfast.app.backup import BackupRequest
 
 
 @click.command("backup")
-@click.argument("paths", nargs=-1, type=RAW_PATH)
-@click.option("--to", multiple=True, metavar="LOCATION", help="The vault to save into. Repeatable.")
+@click.argument("paths", metavar="[PLAN | PATH...]", nargs=-1, type=RAW_PATH)
+@click.option("--plan", "plans", multiple=True, metavar="NAME", help="Run this plan of the configuration. Repeatable.")
+@click.option("--all", "every", is_flag=True, help="Run every plan of the configuration.")
+@click.option("--to", multiple=True, metavar="VAULT", help="The vault to save into, location or name. Repeatable.")
 @click.option(
     "-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="Leave this out (as in .gitignore)."
 )
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 def command(
     common: Common,
     paths: tuple[bytes, ...],
+    plans: tuple[str, ...],
+    every: bool,
     to: tuple[str, ...],
     excludes: tuple[str, ...],
     exclude_files: tuple[str, ...],
@@ -67,9 +69,11 @@ def command(
     dry_run: bool,
     workers: int | None,
 ) -> int:
-    """Save files and folders as a new snapshot.
+    """Save files and folders as a new snapshot, or run a plan of the configuration.
 
-    Without --to and --vault it goes into the default vault, which the first backup makes together with a key file.
+    Without --to and --vault it goes into the configured default vault; without a configuration into the built-in one,
+    which the first backup makes together with a key file. A word is the name of a plan if there is one of that name:
+    write ./word for a file or folder.
     """
     from holdfast.app.backup import BackupRequest, read_paths
 
@@ -94,6 +98,9 @@ def command(
     )
     with session(common) as here:
         request = replace(request, estimate=here.console.is_watched)
+        if chosen := choose(here, paths, plans, every=every):
+            return run_plans(here, chosen, request, to or ((common.vault,) if common.vault else ()), words=len(paths))
+        explain_missing(here, request.paths)
         if len(to) <= 1:
             return _one(here.at(to[0] if to else None), request)
         return _several(here, to, request)
@@ -102,7 +109,7 @@ def command(
 def _one(here: Session, request: BackupRequest) -> int:
     from holdfast.app.backup import back_up
 
-    return _show(here, request, back_up(here.context, request))
+    return show(here, back_up(here.context, request), dry_run=request.dry_run)
 
 
 def _several(here: Session, to: tuple[str, ...], request: BackupRequest) -> int:
@@ -117,63 +124,3 @@ def _several(here: Session, to: tuple[str, ...], request: BackupRequest) -> int:
             here.console.fail(told)
             code = code or told.exit_code
     return code
-
-
-def _show(here: Session, request: BackupRequest, result: BackupResult) -> int:
-    console, summary = here.console, result.summary
-    if result.made is not None:
-        from holdfast.cli.commands.init import tell_new_vault
-
-        tell_new_vault(here, result.made)
-    for warning in summary.warnings:
-        console.warn(f"{text.name(warning.path)}: {warning.message}")
-    console.problems((problem.path, problem.message, problem.during) for problem in summary.problems)
-    if not console.quiet:
-        console.line(sentence(summary, dry_run=request.dry_run))
-    console.event(
-        "summary",
-        outcome=str(summary.outcome),
-        location=result.location,
-        dry_run=request.dry_run,
-        snapshot=summary.snapshot.hex() if summary.snapshot else None,
-        parent=summary.parent.hex() if summary.parent else None,
-        **{name: getattr(summary, name) for name in COUNTS},
-        seconds=round(summary.seconds, 3),
-        problems=len(summary.problems),
-        warnings=len(summary.warnings),
-        vault_created=result.made is not None,
-        key_file=os.fspath(result.made.key_file) if result.made and result.made.key_file else None,
-    )
-    return OUTCOMES[summary.outcome]
-
-
-COUNTS = (
-    *("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified"),
-    *("data_blobs", "tree_blobs", "data_added", "data_added_packed", "total_files", "total_bytes", "excluded"),
-)
-
-
-def sentence(summary: BackupSummary, *, dry_run: bool) -> str:
-    """The result in one sentence."""
-    if dry_run:
-        begin = "Would save"
-    elif summary.snapshot is not None:
-        begin = f"Snapshot {short(summary.snapshot)} saved:"
-    else:
-        begin = "No snapshot saved:"
-    share = (
-        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_unmodified:,} unchanged"
-        if summary.parent is not None or summary.files_changed or summary.files_unmodified
-        else "all new"
-    )
-    parts = [
-        f"{begin} {text.plural(summary.total_files, 'file')} ({text.size(summary.total_bytes)})",
-        share,
-        f"{text.size(summary.data_added)} to add, before compression"
-        if dry_run
-        else f"{text.size(summary.data_added)} added ({text.size(summary.data_added_packed)} stored)"
-        + f" in {text.duration(summary.seconds)}",
-    ]
-    if summary.problems:
-        parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
-    return "; ".join(parts)

@@ -10,7 +10,7 @@ from holdfast.cli.options import Common, shared
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@shared(vault=False)
+@shared(vault=False, config=False)
 @click.pass_obj
 def command(common: Common, shell: str) -> None:
     """Print a script that completes commands in your shell.

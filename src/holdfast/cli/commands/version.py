@@ -9,7 +9,7 @@ from holdfast.cli.options import Common, shared
 
 
 @click.command("version")
-@shared(vault=False)
+@shared(vault=False, config=False)
 @click.pass_obj
 def command(common: Common) -> None:
     """Print the version."""

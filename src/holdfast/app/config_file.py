@@ -1,0 +1,135 @@
+"""Use cases about the configuration file: write a first one, check it, show it without secrets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.app.context import Context
+from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NoSpace, NotFound
+
+if TYPE_CHECKING:
+    from holdfast.config.locate import Configured
+    from holdfast.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A first configuration: where, its text, and whether it was written."""
+
+    path: Path
+    text: str
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A configuration without mistakes. ``notes`` are sentences about what it says and this version does not do."""
+
+    path: Path
+    vaults: tuple[str, ...]
+    plans: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def init_config(context: Context, *, dry_run: bool = False) -> NewFile:
+    """Look around and write a commented configuration (0600, folders 0700) that :func:`check_config` accepts.
+
+    Where: ``--config``, ``$HOLDFAST_CONFIG``, else the user's configuration folder. Raises ``Invalid`` where a file is
+    there already: it is never overwritten. After a crash the file is absent or whole.
+    """
+    from holdfast.config.draft import draft
+    from holdfast.config.load import check_text
+    from holdfast.config.survey import look_around
+
+    path = _configured(context).user_file
+    if os.path.lexists(path) and not dry_run:
+        raise _already(path)
+    home = Path(os.path.expanduser("~"))
+    paths = context.paths
+    text = draft(look_around(home, context.clock), paths.default_vault, paths.default_key)
+    check_text(text, path, context.environ)
+    if not dry_run:
+        _write_new(path, text.encode())
+    return NewFile(path, text, not dry_run)
+
+
+def check_config(context: Context) -> Checked:
+    """Read and check the configuration. Raises ``Invalid`` with every mistake, ``NotFound`` without a file."""
+    settings = _configured(context).required()
+    for name in settings.plan_names:
+        settings.plan(name)
+    return Checked(settings.path, tuple(settings.vault_names), tuple(settings.plan_names), tuple(_notes(settings)))
+
+
+def show_config(context: Context) -> tuple[Path, dict[str, Any]]:
+    """The file and the effective configuration, JSON-ready and without secrets (see ``config.shown``)."""
+    from holdfast.config.shown import shown
+
+    settings = _configured(context).required()
+    return settings.path, shown(settings.loaded)
+
+
+def _configured(context: Context) -> Configured:
+    if context.configured is None:
+        raise NotFound("no configuration is used here")
+    return context.configured
+
+
+def _notes(settings: Settings) -> list[str]:
+    configuration = settings.loaded.configuration
+    plans = configuration.plans.values()
+    notes = []
+    if any(plan.schedule or plan.copies or plan.check for plan in plans):
+        notes.append(
+            "Nothing starts plans, copies and checks by their schedule yet: call 'holdfast backup PLAN', 'copy --plan "
+            "PLAN' and 'check' from cron or a timer."
+        )
+    if any(plan.drill or plan.expect for plan in plans):
+        notes.append("drill and expect are checked for mistakes, but nothing acts on them yet.")
+    if configuration.notify.channels or configuration.notify.rules:
+        notes.append("notify is checked for mistakes, but nobody is told anything yet.")
+    other = [name for name, vault in configuration.vaults.items() if vault.kind not in _kinds()]
+    if other:
+        notes.append(
+            f"This version cannot save into vaults of other kinds than {', '.join(_kinds())}: {', '.join(other)}."
+        )
+    return notes
+
+
+def _kinds() -> list[str]:
+    from holdfast.app.kinds import KINDS
+
+    return list(KINDS)
+
+
+def _already(path: Path) -> HoldfastError:
+    return Invalid(
+        f"there is a file at {path} already",
+        hint="It is never overwritten. 'holdfast config check' looks at it; --config FILE writes another.",
+    )
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Make the file durably, for its owner only, if nothing is there."""
+    import errno
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(fd)
+            os.link(temporary, path)  # unlike rename, it refuses to replace what is there
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise _already(path) from None
+    except OSError as error:
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Denied
+        raise kind(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,249 @@
+"""What ``holdfast.yaml`` may say: every key with its type and its meaning. Importing this costs pydantic (55 ms)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from holdfast.config import words
+
+
+def _understood(check: Callable[[str], object]) -> AfterValidator:
+    """The text stays as it is written, once ``check`` understands it."""
+
+    def look(text: str) -> str:
+        check(text)
+        return text
+
+    return AfterValidator(look)
+
+
+def _pattern(pattern: str) -> Any:
+    """What editors hold a text to; we ourselves say more about what is wrong with it."""
+    return Field(json_schema_extra={"pattern": f"^({pattern})$"})
+
+
+def _named(text: str) -> str:
+    if not words.is_name(text):
+        raise ValueError(
+            "a name is made of letters, digits, '.', '_' and '-', at most 64, and begins with a letter or digit"
+        )
+    return text
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError("it is empty")
+    return text
+
+
+def _tag(text: str) -> str:
+    if not text.strip() or "," in text:
+        raise ValueError("a tag is not empty and has no comma")
+    if text.startswith(("plan:", "hold-until:")) or text == "hold":
+        raise ValueError("this tag has a meaning for Holdfast itself; take another")
+    return text
+
+
+def _variable(text: str) -> str:
+    if re.fullmatch(words.VARIABLE, text) is None:
+        raise ValueError("the name of an environment variable is wanted, without $")
+    return text
+
+
+def _count(value: object) -> object:
+    return -1 if value == "unlimited" else value
+
+
+def _url(text: str) -> str:
+    if re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
+        raise ValueError("a URL is wanted, such as ntfys://topic or mailtos://user:password@example.org")
+    return text
+
+
+def _command(value: object) -> str | tuple[str, ...]:
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(word, str) for word in value) and value[0]:
+        return tuple(value)
+    raise ValueError("a command is wanted: a text for the shell, or a list of words such as [systemctl, stop, app]")
+
+
+def _hook(value: object) -> object:
+    return {"run": value} if isinstance(value, (str, list, tuple)) else value
+
+
+def _nothing(value: object) -> object:
+    return {} if value is None else value
+
+
+Name = Annotated[str, AfterValidator(_named), _pattern(words.NAME)]
+Text = Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1})]
+Tag = Annotated[str, AfterValidator(_tag), _pattern("[^,]+")]
+Duration = Annotated[str, _understood(words.seconds), _pattern(words.DURATION)]
+Size = Annotated[str, _understood(words.size), _pattern(words.SIZE)]
+Share = Annotated[str, _understood(words.share), _pattern(words.SHARE)]
+SpanText = Annotated[str, _understood(words.span), _pattern(words.SPAN)]
+ReadData = Annotated[str, _understood(words.subset), _pattern(words.READ_DATA)]
+Schedule = Annotated[str, _understood(words.check_schedule), _pattern(r"@\w+|\S+ +\S+ +\S+ +\S+ +\S+")]
+Count = Annotated[
+    int,
+    BeforeValidator(_count, json_schema_input_type=int | Literal["unlimited"]),
+    Field(ge=-1, le=999_999_999),
+]
+Command = Annotated[Any, PlainValidator(_command, json_schema_input_type=str | list[str])]
+
+
+class Section(BaseModel):
+    """A mapping with known keys. What else stands there is refused."""
+
+    # Errors may not repeat what was written: it may be a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_by_name=False)
+
+
+class VaultSettings(Section):
+    """A place where versions are kept."""
+
+    kind: Literal["archive", "mirror", "versioned"] = Field(
+        "archive", description="archive: deduplicated, compressed, encrypted. mirror and versioned: plain files."
+    )
+    location: Text = Field(
+        description="A path (from this file's folder, unless it is absolute), or sftp:, rest:, s3:, gs:, azure:."
+    )
+    password_file: Text | None = Field(None, description="A file that holds the vault's password or generated key.")
+    password_command: Text | None = Field(None, description="A command that prints the password; no shell runs it.")
+    password_env: Annotated[str, AfterValidator(_variable)] | None = Field(
+        None, description="The name of an environment variable that holds the password."
+    )
+    default: bool = Field(False, description="Whether this vault is meant where none is named.")
+    protect: bool = Field(False, description="A mirror only: the finished tree is made read-only.")
+    limit_upload: Size | None = Field(None, description="Most bytes a second to a remote vault, such as 2M.")
+    limit_download: Size | None = Field(None, description="Most bytes a second from a remote vault.")
+    connections: int | None = Field(None, ge=1, le=64, description="Most calls at once to a remote vault.")
+    retry_for: Duration | None = Field(None, description="How long to try again when it is out of reach. [15m]")
+
+
+class Keep(Section):
+    """Which snapshots of a plan stay; the others are forgotten after each backup."""
+
+    last: Count = Field(0, description="The newest so many.")
+    hourly: Count = Field(0, description="The newest of each of the last so many hours that have any.")
+    daily: Count = Field(0, description="The newest of each of the last so many days.")
+    weekly: Count = Field(0, description="The newest of each of the last so many weeks.")
+    monthly: Count = Field(0, description="The newest of each of the last so many months.")
+    yearly: Count = Field(0, description="The newest of each of the last so many years.")
+    within: SpanText | None = Field(None, description="All that are newer than this before the newest, such as 14d.")
+    within_hourly: SpanText | None = Field(None, description="One an hour in this span before the newest.")
+    within_daily: SpanText | None = Field(None, description="One a day in this span before the newest.")
+    within_weekly: SpanText | None = Field(None, description="One a week in this span before the newest.")
+    within_monthly: SpanText | None = Field(None, description="One a month in this span before the newest.")
+    within_yearly: SpanText | None = Field(None, description="One a year in this span before the newest.")
+    tags: tuple[tuple[str, ...], ...] = Field((), description="What has all the tags of one of these lists.")
+
+
+class Copy(Section):
+    """A second vault that gets the plan's snapshots from the first of its vaults."""
+
+    to: Name = Field(description="The name of the vault to copy into.")
+    schedule: Schedule | None = Field(None, description="When, as for cron.")
+    keep: Keep | None = Field(None, description="Which snapshots the second vault keeps. [all]")
+
+
+class Check(Section):
+    """When the plan's vaults are looked at for damage, and how closely."""
+
+    schedule: Schedule | None = Field(None, description="When, as for cron.")
+    read_data: ReadData | None = Field(None, description="How much of the data is read: all, 5% or 3/10. [none]")
+
+
+class Drill(Section):
+    """When a restore of the plan is proven, and how."""
+
+    schedule: Schedule | None = Field(None, description="When, as for cron.")
+    queries: dict[Name, tuple[Text, ...]] = Field(
+        default_factory=dict, description="Database -> queries that have to give a true value."
+    )
+
+
+class Expect(Section):
+    """What is an alarm if it does not come true."""
+
+    every: Duration | None = Field(None, description="A snapshot at least this often, such as 26h.")
+    shrink: Share | None = Field(None, description="An alarm if a snapshot is smaller by this share than the last.")
+
+
+class Hook(Section):
+    """A command around a plan's backup."""
+
+    run: Command = Field(description="A text for /bin/sh, or a list of words that runs without a shell.")
+    timeout: Duration = Field("10m", description="It is ended after this time, and has failed.")
+    optional: bool = Field(False, description="Its failure is only a warning.")
+
+
+HookForm = Annotated[Hook, BeforeValidator(_hook, json_schema_input_type=str | list[str] | Hook)]
+
+
+class Hooks(Section):
+    """Commands before and after a plan's backup. They see HOLDFAST_PLAN, and the later ones HOLDFAST_OUTCOME."""
+
+    before: tuple[HookForm, ...] = Field((), description="Run before; if one fails, nothing is backed up.")
+    after: tuple[HookForm, ...] = Field((), description="Run afterwards, whatever came of the backup.")
+    on_failure: tuple[HookForm, ...] = Field((), description="Run afterwards if the run failed.")
+
+
+class PlanSettings(Section):
+    """What to protect, where, how often, how long, and how to prove it."""
+
+    paths: tuple[Text, ...] = Field((), description="Files and folders; from this file's folder unless absolute or ~.")
+    optional: tuple[Text, ...] = Field((), description="The same, but missing ones are only a warning.")
+    exclude: tuple[str, ...] = Field((), description="What to leave out, as in .gitignore.")
+    exclude_files: tuple[Text, ...] = Field((), description="Files of such lines.")
+    exclude_larger_than: Size | None = Field(None, description="Leave out files larger than this, such as 10M.")
+    default_excludes: bool = Field(True, description="Leave out caches, byte code, node_modules, trash and the like.")
+    one_file_system: bool = Field(False, description="Stay on the file systems of the paths.")
+    to: tuple[Name, ...] = Field((), description="The names of the vaults to save into. [the default vault]")
+    tags: tuple[Tag, ...] = Field((), description="Marks for the snapshots, besides plan:NAME.")
+    host: Text | None = Field(None, description="The host name to record. [this machine's]")
+    note: Text | None = Field(None, description="A note to record, unless --note gives another.")
+    schedule: Schedule | None = Field(None, description="When to back up, as for cron: '10 2 * * *', @daily.")
+    keep: Keep | None = Field(None, description="Which of the plan's snapshots stay. [all]")
+    copies: tuple[Copy, ...] = Field((), alias="copy", description="Further vaults that get copies.")
+    check: Check | None = Field(None, description="Looking for damage.")
+    drill: Drill | None = Field(None, description="Proving the restore.")
+    expect: Expect | None = Field(None, description="What is an alarm if it does not come true.")
+    hooks: Hooks | None = Field(None, description="Commands around the backup.")
+
+
+class Rule(Section):
+    """Who hears of what."""
+
+    on: tuple[Annotated[str, Field(pattern="^[a-z][a-z_.]*$")], ...] = Field(
+        min_length=1, description="What happened: failed, overdue, damage, recovered, digest, ..."
+    )
+    to: tuple[Name, ...] = Field(min_length=1, description="The names of channels.")
+
+
+class Notify(Section):
+    """How people are told."""
+
+    channels: dict[Name, Annotated[str, AfterValidator(_url)]] = Field(
+        default_factory=dict, description="Name -> URL of a service, such as ntfys://topic."
+    )
+    rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
+
+
+class Configuration(Section):
+    """holdfast.yaml: vaults, plans, and who is told."""
+
+    vaults: Annotated[dict[Name, VaultSettings], BeforeValidator(_nothing)] = Field(
+        default_factory=dict, description="Places where versions are kept, by name."
+    )
+    plans: Annotated[dict[Name, PlanSettings], BeforeValidator(_nothing)] = Field(
+        default_factory=dict, description="What is protected, by name."
+    )
+    notify: Annotated[Notify, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Notify.model_validate({}), description="How people are told."
+    )

@@ -1,0 +1,189 @@
+"""The configuration as the rest of Holdfast uses it: vaults and plans by name, with whole paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from holdfast.config import words
+from holdfast.config.flaws import did_you_mean
+from holdfast.config.load import Loaded
+from holdfast.config.secrets import PasswordChoice
+from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.vaults.retention import Policy, Span
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Command, Hook, Keep, PlanSettings, VaultSettings
+
+PLAN_TAG = "plan:"
+_SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
+_COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVault:
+    """A configured vault. ``upload`` and ``download`` are bytes a second, ``retry_for`` seconds; None: as usual."""
+
+    name: str
+    kind: str
+    location: str
+    password: PasswordChoice
+    protect: bool = False
+    upload: int | None = None
+    download: int | None = None
+    connections: int | None = None
+    retry_for: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HookCommand:
+    """A command around a backup: ``run`` is a text for the shell or a tuple of words, ``timeout`` is in seconds."""
+
+    run: Command
+    timeout: float
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTarget:
+    """A vault, by name, that gets copies of a plan's snapshots, and what it keeps of them (empty: all)."""
+
+    to: str
+    keep: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPlan:
+    """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
+    vault where none is configured. ``keep`` is an empty policy where everything stays."""
+
+    name: str
+    paths: tuple[bytes, ...]
+    optional: tuple[bytes, ...]
+    exclude: tuple[str, ...]
+    exclude_files: tuple[str, ...]
+    larger_than: int | None
+    default_excludes: bool
+    one_file_system: bool
+    to: tuple[str, ...]
+    tags: tuple[str, ...]
+    host: str
+    note: str
+    keep: Policy
+    copies: tuple[CopyTarget, ...]
+    before: tuple[HookCommand, ...]
+    after: tuple[HookCommand, ...]
+    on_failure: tuple[HookCommand, ...]
+
+    @property
+    def mark(self) -> str:
+        """The tag by which the plan knows its own snapshots."""
+        return PLAN_TAG + self.name
+
+
+class Settings:
+    """A loaded configuration. Relative paths count from the folder of its file, ``~`` is the user's home folder."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.path = loaded.path
+        self._folder = os.path.dirname(os.path.abspath(loaded.path))
+
+    @property
+    def vault_names(self) -> list[str]:
+        """The names of all vaults, in the order of the file."""
+        return list(self.loaded.configuration.vaults)
+
+    @property
+    def plan_names(self) -> list[str]:
+        """The names of all plans, in the order of the file."""
+        return list(self.loaded.configuration.plans)
+
+    def vault(self, name: str) -> NamedVault | None:
+        """The vault of that name, if there is one."""
+        found = self.loaded.configuration.vaults.get(name)
+        return None if found is None else self._vault(name, found)
+
+    def default_vault(self) -> NamedVault | None:
+        """The vault that is meant where none is named: the one that says so, else the only one; None without any.
+
+        Raises ``Invalid`` where there are several and none of them says so.
+        """
+        vaults = self.loaded.configuration.vaults
+        chosen = [name for name, vault in vaults.items() if vault.default] or list(vaults)
+        if len(chosen) > 1:
+            raise Invalid(
+                f"which vault? {self.path} has {', '.join(chosen)}",
+                hint="Name one with --vault, or write 'default: true' in one of them.",
+            )
+        return self.vault(chosen[0]) if chosen else None
+
+    def plan(self, name: str) -> NamedPlan:
+        """The plan of that name. Raises ``NotFound``."""
+        plans = self.loaded.configuration.plans
+        if name not in plans:
+            raise NotFound(
+                f"there is no plan named {name!r} in {self.path}",
+                hint=did_you_mean(name, plans) if plans else "The file has no plans yet.",
+            )
+        return self._plan(name, plans[name])
+
+    def _vault(self, name: str, found: VaultSettings) -> NamedVault:
+        file = None if found.password_file is None else self._whole(found.password_file)
+        location = found.location
+        if _SCHEME.match(location) is None:
+            location = self._whole(location)
+        return NamedVault(
+            name,
+            found.kind,
+            location,
+            PasswordChoice(file, found.password_command, found.password_env),
+            found.protect,
+            None if found.limit_upload is None else words.size(found.limit_upload),
+            None if found.limit_download is None else words.size(found.limit_download),
+            found.connections,
+            None if found.retry_for is None else words.seconds(found.retry_for),
+        )
+
+    def _plan(self, name: str, found: PlanSettings) -> NamedPlan:
+        default = None if found.to else self.default_vault()
+        hooks = found.hooks
+        return NamedPlan(
+            name,
+            paths=tuple(os.fsencode(self._whole(path)) for path in found.paths),
+            optional=tuple(os.fsencode(self._whole(path)) for path in found.optional),
+            exclude=found.exclude,
+            exclude_files=tuple(self._whole(path) for path in found.exclude_files),
+            larger_than=None if found.exclude_larger_than is None else words.size(found.exclude_larger_than),
+            default_excludes=found.default_excludes,
+            one_file_system=found.one_file_system,
+            to=found.to or (("",) if default is None else (default.name,)),
+            tags=found.tags,
+            host=found.host or "",
+            note=found.note or "",
+            keep=_policy(found.keep),
+            copies=tuple(CopyTarget(copy.to, _policy(copy.keep)) for copy in found.copies),
+            before=tuple(map(_hook, hooks.before)) if hooks else (),
+            after=tuple(map(_hook, hooks.after)) if hooks else (),
+            on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+        )
+
+    def _whole(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self._folder, os.path.expanduser(path)))
+
+
+def _policy(keep: Keep | None) -> Policy:
+    if keep is None:
+        return Policy()
+    fields: dict[str, Any] = {name: getattr(keep, name) for name in _COUNTS}
+    for name in _SPANS:
+        text = getattr(keep, name)
+        fields[name] = words.span(text) if text else Span()
+    return Policy(**fields, tags=keep.tags)
+
+
+def _hook(hook: Hook) -> HookCommand:
+    return HookCommand(hook.run, words.seconds(hook.timeout), hook.optional)
