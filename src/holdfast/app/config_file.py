@@ -58,7 +58,7 @@ def init_config(context: Context, *, dry_run: bool = False) -> NewFile:
 
 def check_config(context: Context) -> Checked:
     """Read and check the configuration. Raises ``Invalid`` with every mistake, ``NotFound`` without a file."""
-    settings = _configured(context).required()
+    settings = context.required()
     for name in settings.plan_names:
         settings.plan(name)
     return Checked(settings.path, tuple(settings.vault_names), tuple(settings.plan_names), tuple(_notes(settings)))
@@ -68,7 +68,7 @@ def show_config(context: Context) -> tuple[Path, dict[str, Any]]:
     """The file and the effective configuration, JSON-ready and without secrets (see ``config.shown``)."""
     from holdfast.config.shown import shown
 
-    settings = _configured(context).required()
+    settings = context.required()
     return settings.path, shown(settings.loaded)
 
 

@@ -25,7 +25,7 @@ from holdfast.kernel.secret import Secret
 
 if TYPE_CHECKING:
     from holdfast.config.locate import Configured
-    from holdfast.config.settings import NamedVault
+    from holdfast.config.settings import NamedVault, Settings
     from holdfast.repository import Repository
     from holdfast.storage import Manner, Storage
     from holdfast.vaults.archive import ArchiveVault
@@ -85,6 +85,12 @@ class Context:
     def named(self) -> NamedVault | None:
         """The configured vault that is meant, if one is."""
         return None if self.configured is None else self.configured.vault(self._said)
+
+    def required(self) -> Settings:
+        """The configuration. Raises ``NotFound`` where there is none."""
+        if self.configured is None:
+            raise NotFound("no configuration is used here")
+        return self.configured.required()
 
     @property
     def chosen(self) -> str | None:

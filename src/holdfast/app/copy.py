@@ -29,7 +29,8 @@ class CopyRequest:
 
     ``source`` is a location and ``password`` what opens it (see :func:`holdfast.app.other.other_vault`). Without
     ``snapshots`` (ids or ``latest``) all that fit ``wanted`` are meant. ``keep``, if it says anything, decides what the
-    target holds afterwards: what it would drop is not brought, and what it no longer keeps there is forgotten.
+    target holds afterwards: what it would drop is not brought, and what it no longer keeps there is forgotten. It
+    decides about the snapshots that fit ``kept`` only, in groups by ``group_by``.
     """
 
     source: str
@@ -37,6 +38,8 @@ class CopyRequest:
     snapshots: tuple[str, ...] = ()
     wanted: SnapshotFilter = field(default_factory=SnapshotFilter)
     keep: Policy = field(default_factory=Policy)
+    kept: SnapshotFilter = field(default_factory=SnapshotFilter)
+    group_by: tuple[str, ...] = ("host", "paths")
     read_back: bool = True
     dry_run: bool = False
     workers: int | None = None
@@ -64,7 +67,7 @@ def copy(context: Context, request: CopyRequest) -> Copied:
     with other_vault(context, request.source, request.password).opened() as source, _target(context, request) as target:
         chosen = {snapshot.id for snapshot in _chosen(source, request, context)}
         pairs = [pair for pair in source.repository.snapshots(lambda _id, _error: None) if pair[0] in chosen]
-        pairs, unwanted, going = _thinned(context, target, pairs, request.keep)
+        pairs, unwanted, going = _thinned(context, target, pairs, request)
         with source.reading(on_damage=_telling(context)) as lock:
             summary = bring(
                 source.repository,
@@ -81,7 +84,7 @@ def copy(context: Context, request: CopyRequest) -> Copied:
 
 
 def _thinned(
-    context: Context, target: ArchiveVault, pairs: list[Stored], keep: Policy
+    context: Context, target: ArchiveVault, pairs: list[Stored], request: CopyRequest
 ) -> tuple[list[Stored], int, list[SnapshotId]]:
     """What of ``pairs`` a policy lets in, how many it does not, and which snapshots of the target it drops.
 
@@ -90,11 +93,12 @@ def _thinned(
     from holdfast.vaults.archive.copy.select import missing
     from holdfast.vaults.archive.vault import describe
 
-    if keep.is_empty:
+    if request.keep.is_empty:
         return pairs, 0, []
     there = target.repository.snapshots(lambda _id, _error: None)
     new = missing(there, pairs)
-    everything = [describe(identifier, snapshot) for identifier, snapshot in [*there, *new]]
+    described = [describe(identifier, snapshot) for identifier, snapshot in [*there, *new]]
+    everything = [snapshot for snapshot in described if request.kept.matches(snapshot)]
     now = context.clock.now_ns()
     if early := ahead_of_time(everything, now):
         raise Invalid(
@@ -102,7 +106,9 @@ def _thinned(
             hint="Set the clock, or forget those snapshots by their ids.",
             snapshots=[snapshot.id.hex() for snapshot in early],
         )
-    dropped = {s.id for s in plan(everything, keep, now_ns=now, local_offset=context.clock.utc_offset).remove}
+    offset = context.clock.utc_offset
+    made = plan(everything, request.keep, now_ns=now, local_offset=offset, group_by=request.group_by)
+    dropped = {snapshot.id for snapshot in made.remove}
     outside = {identifier for identifier, _ in new} & dropped
     left = [pair for pair in pairs if pair[0] not in outside]
     return left, len(outside), [identifier for identifier, _ in there if identifier in dropped]

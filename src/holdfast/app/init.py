@@ -42,10 +42,10 @@ def init(
     """Make a vault at the context's location. It cuts files where the vault of ``cut_like`` does, so that copies from
     one to the other share data with what either saves by itself.
 
-    Its keys are: a key generated into ``new_key_file`` where given, else one generated into a configured vault's password
-    file where that is missing, else the context's password, else (default vault only) a key generated into the default
-    key file; and one for each of ``more_password_files``. Raises ``Invalid`` where a vault or anything else is already.
-    After a crash there is either a vault or nothing that counts as one; a generated key file stays.
+    Its keys are: a key generated into ``new_key_file`` where given, else one generated into a configured vault's
+    password file where that is missing, else the context's password, else (default vault only) a key generated into the
+    default key file; and one for each of ``more_password_files``. Raises ``Invalid`` where a vault or anything else is
+    already. After a crash there is either a vault or nothing that counts as one; a generated key file stays.
     """
     from holdfast.format.chunker import native_available
     from holdfast.repository import Repository

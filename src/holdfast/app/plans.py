@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.backup import BackupRequest, BackupResult, check_request
 from holdfast.app.context import Context, hostname
+from holdfast.app.copy import CopyRequest
 from holdfast.app.forget import ForgetOptions, Forgotten
 from holdfast.app.hooks import run_before, run_later
 from holdfast.app.kinds import Thin, of_kind
@@ -107,6 +108,31 @@ def run_plan(context: Context, plan: NamedPlan, request: PlanRequest, told: Call
     return PlanResult(plan.name, tuple(runs), refused, hooks_failed, context.clock.monotonic() - started)
 
 
+def copies(plan: NamedPlan, *, dry_run: bool = False, workers: int | None = None) -> list[tuple[str, CopyRequest]]:
+    """What ``copy`` of the plan asks for: of each target its vault's name, and what to bring there from the first vault
+    of the plan. Only the plan's own snapshots of this host are brought, and only about those does ``keep`` decide."""
+    own = _own(plan, plan.host or hostname())
+    return [
+        (
+            target.to,
+            CopyRequest(
+                source=plan.to[0],
+                wanted=own,
+                keep=target.keep,
+                kept=own,
+                group_by=("host",),
+                dry_run=dry_run,
+                workers=workers,
+            ),
+        )
+        for target in plan.copies
+    ]
+
+
+def _own(plan: NamedPlan, host: str) -> SnapshotFilter:
+    return SnapshotFilter(hosts=(host,), tags=(frozenset({plan.mark}),))
+
+
 def _request(plan: NamedPlan, request: PlanRequest) -> BackupRequest:
     return BackupRequest(
         paths=plan.paths,
@@ -151,9 +177,9 @@ def _name(context: Context, vault: str) -> str:
 
 def _thinned(context: Context, thin: Thin, run: VaultRun, plan: NamedPlan, host: str) -> VaultRun:
     """Forget what ``keep`` does not keep. The snapshot is safe by now: what goes wrong here does not take it away."""
-    own = SnapshotFilter(hosts=(host,), tags=(frozenset({plan.mark}),))
+    options = ForgetOptions(policy=plan.keep, wanted=_own(plan, host), group_by=("host",))
     try:
-        done = thin(context, ForgetOptions(policy=plan.keep, wanted=own, group_by=("host",)))
+        done = thin(context, options)
     except Locked as error:
         message = f"No old snapshot was forgotten in {run.vault}, which the next run will make up for: {error.message}"
         context.emit(Fact("plan.not_thinned", message, "warning", {"plan": plan.name, "vault": run.vault}))

@@ -49,12 +49,15 @@ class Configured:
         named = self._named()
         if named is not None:
             return named
-        for path in (Path(FILE).absolute(), self.user_file, system_folder() / FILE):
+        for path in (Path(FILE), self.user_file, system_folder() / FILE):
             try:
                 status = path.stat()
+                path = path.absolute()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
+                if str(path) == FILE:
+                    continue  # a working folder that is closed to us, as after sudo -u, holds nothing of ours
                 raise Denied(f"cannot read the configuration {path}: {error.strerror}") from error
             _refuse_foreign(path, status)
             return path

@@ -55,6 +55,8 @@ def _variable(text: str) -> str:
 
 
 def _count(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, int) and value < 0):
+        raise ValueError("a whole number is wanted, or unlimited")
     return -1 if value == "unlimited" else value
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 # To the last @, though that may hide too much: a password may itself have a slash or an @ in it.
-_LOGIN = re.compile(r"(?<=//).*@|(?<=:)[^/:@]+:.*@", re.DOTALL)
+_LOGIN = re.compile(r"(?<=//).*@|(?<=:)[^/:@]+:(?!//).*@", re.DOTALL)
 _SECRET_PARAMETER = re.compile(r"([?&;][^=&;]*(?:key|token|secret|pass|sig)[^=&;]*=)[^&;#]*", re.IGNORECASE)
 
 
@@ -37,7 +37,7 @@ def _walk(value: Any, key: Key, loaded: Loaded) -> Any:
     if isinstance(value, list):
         return [_walk(found, (*key, place), loaded) for place, found in enumerate(value)]
     if not isinstance(value, str):
-        return value
+        return "unlimited" if value == -1 else value
     if key[:2] == ("notify", "channels"):
         return value.partition("://")[0] + "://" + HIDDEN
     text = loaded.document.written[key] if key in loaded.document.expanded else value

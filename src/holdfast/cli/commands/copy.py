@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli import text
 from holdfast.cli.commands.forget import keep_options, policy_of
-from holdfast.cli.errors import DAMAGE, OUTCOMES
+from holdfast.cli.errors import DAMAGE, OK, OUTCOMES, failure, worst
 from holdfast.cli.options import Common, from_password, shared, which_latest
 from holdfast.cli.session import Session, session
 from holdfast.config.secrets import PasswordChoice
+from holdfast.kernel.errors import HoldfastError
 
 if TYPE_CHECKING:
     from holdfast.app.copy import Copied
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 
 @click.command("copy")
 @click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
-@click.option("--from", "source", required=True, metavar="LOCATION", help="The vault to copy from.")
-@click.option("--to", metavar="LOCATION", help="The vault to copy into (the same as --vault).")
+@click.option("--from", "source", metavar="VAULT", help="The vault to copy from, location or configured name.")
+@click.option("--to", metavar="VAULT", help="The vault to copy into (the same as --vault).")
+@click.option("--plan", "plans", multiple=True, metavar="NAME", help="Make the copies of this plan. Repeatable.")
 @from_password
 @which_latest
 @keep_options
@@ -33,8 +36,9 @@ def command(
     common: Common,
     /,
     snapshots: tuple[str, ...],
-    source: str,
+    source: str | None,
     to: str | None,
+    plans: tuple[str, ...],
     from_password_file: str | None,
     from_password_command: str | None,
     hosts: tuple[str, ...],
@@ -54,6 +58,8 @@ def command(
 
     With --keep-... the target holds what that policy keeps of its old and the new snapshots together: what it would
     drop at once is not copied, and what it no longer keeps is forgotten there (see forget).
+
+    With --plan the plan's own snapshots are copied from the first of its vaults to those that its 'copy' names.
     """
     from holdfast.app.copy import CopyRequest, copy
     from holdfast.app.selection import make_filter
@@ -61,6 +67,24 @@ def command(
     for name, value in (("--from", source), ("--to", to)):
         if value == "":
             raise click.BadParameter("it is empty.", param_hint=name)
+    if plans:
+        everything = (
+            source,
+            to,
+            common.vault,
+            snapshots,
+            hosts,
+            tags,
+            paths,
+            from_password_file,
+            from_password_command,
+        )
+        if any(everything) or not policy_of(keep).is_empty or no_read_back:
+            raise click.UsageError("--plan goes with --dry-run and --workers only: the plan says the rest.")
+        with session(common) as here:
+            return _copy_plans(here, plans, dry_run=dry_run, workers=workers)
+    if source is None:
+        raise click.UsageError("Name the vault to copy from: --from VAULT, or a plan: --plan NAME.")
     request = CopyRequest(
         source=source,
         password=PasswordChoice(from_password_file, from_password_command),
@@ -78,7 +102,36 @@ def command(
         return DAMAGE if here.console.saw_damage else OUTCOMES[done.summary.outcome]
 
 
-def _tell(here: Session, done: Copied, *, dry_run: bool) -> None:
+def _copy_plans(here: Session, plans: tuple[str, ...], *, dry_run: bool, workers: int | None) -> int:
+    """Make every copy of every plan, whatever comes of each. Returns the gravest exit code."""
+    from holdfast.app.copy import copy
+    from holdfast.app.plans import copies
+
+    settings = here.context.required()
+    code = OK
+    for plan in [settings.plan(name) for name in dict.fromkeys(plans)]:
+        wanted = copies(plan, dry_run=dry_run, workers=workers)
+        if not wanted:
+            here.console.warn(f"the plan {plan.name} asks for no copies")
+        for to, request in wanted:
+            there = here.at(to)
+            if not here.console.quiet:
+                here.console.line(f"Plan {plan.name}, from {request.source} to {to}:")
+            try:
+                done = copy(there.context, request)
+            except HoldfastError as error:
+                told = failure(error)
+                context = {**(told.context or {}), "plan": plan.name, "vault": to}
+                message = f"plan {plan.name}, copy to {to}: {told.message}"
+                here.console.fail(replace(told, message=message, context=context))
+                code = worst(code, told.exit_code)
+            else:
+                _tell(there, done, dry_run=dry_run, plan=plan.name, vault=to)
+                code = worst(code, OUTCOMES[done.summary.outcome])
+    return worst(code, DAMAGE) if here.console.saw_damage else code
+
+
+def _tell(here: Session, done: Copied, *, dry_run: bool, **more: str) -> None:
     console, summary = here.console, done.summary
     if not console.json and not console.quiet:
         verb = "would be copied" if dry_run else "copied"
@@ -111,4 +164,5 @@ def _tell(here: Session, done: Copied, *, dry_run: bool) -> None:
         forgotten=[identifier.hex() for identifier in done.forgotten],
         dry_run=dry_run,
         seconds=round(summary.seconds, 3),
+        **more,
     )

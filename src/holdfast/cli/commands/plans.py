@@ -27,13 +27,10 @@ def choose(here: Session, words: tuple[bytes, ...], named: tuple[str, ...], *, e
     A word of the command line is a plan if the configuration has one of that name. Raises ``Invalid`` where a file of
     that name is there as well, or where plans and paths are mixed; ``NotFound`` for a plan that is not there.
     """
-    configured = here.context.configured
-    if configured is None:
-        return []
     if every or named:
         if words or (every and named):
             raise click.UsageError("Give one of --all, --plan and paths.")
-        settings = configured.required()
+        settings = here.context.required()
         names = list(dict.fromkeys(named)) if named else settings.plan_names
         if not names:
             raise NotFound(f"{settings.path} has no plans", hint="'holdfast config check' tells what it has.")
@@ -41,7 +38,7 @@ def choose(here: Session, words: tuple[bytes, ...], named: tuple[str, ...], *, e
     from holdfast.config.words import is_name
 
     bare = [os.fsdecode(word) for word in words if is_name(os.fsdecode(word))]
-    known = set(configured.plans()) if bare else set()
+    known = set(_plans(here)) if bare else set()
     found = [word for word in bare if word in known]
     for word in found:
         if os.path.lexists(word):
@@ -53,7 +50,12 @@ def choose(here: Session, words: tuple[bytes, ...], named: tuple[str, ...], *, e
         raise Invalid(
             f"{found[0]!r} is a plan, and plans and paths were given together", hint="Run them one after the other."
         )
-    return [configured.required().plan(word) for word in dict.fromkeys(found)]
+    return [here.context.required().plan(word) for word in dict.fromkeys(found)]
+
+
+def _plans(here: Session) -> list[str]:
+    configured = here.context.configured
+    return [] if configured is None else configured.plans()
 
 
 def explain_missing(here: Session, paths: tuple[bytes, ...]) -> None:
@@ -63,9 +65,9 @@ def explain_missing(here: Session, paths: tuple[bytes, ...]) -> None:
     from holdfast.config.words import is_name
 
     word = os.fsdecode(paths[0]) if len(paths) == 1 else ""
-    if not is_name(word) or os.path.lexists(word) or here.context.configured is None:
+    if not is_name(word) or os.path.lexists(word):
         return
-    near = difflib.get_close_matches(word, here.context.configured.plans(), n=1)
+    near = difflib.get_close_matches(word, _plans(here), n=1)
     if near:
         raise NotFound(f"there is no plan and no file named {word!r}", hint=f"Did you mean the plan {near[0]!r}?")
 
