@@ -83,9 +83,8 @@ def test_the_gravest_exit_code_wins(cli, plan, documents: Path, tmp_path: Path) 
 
 
 def test_all_plans_run_though_one_fails(cli, plan, documents: Path, tmp_path: Path) -> None:
-    plan(
-        more=f"  gone: {{paths: [{tmp_path}/nothing], to: [one]}}\n  last: {{paths: [{documents}/letters], to: [two]}}\n"
-    )
+    gone = f"  gone: {{paths: [{tmp_path}/nothing], to: [one]}}\n"
+    plan(more=f"{gone}  last: {{paths: [{documents}/letters], to: [two]}}\n")
     done = cli("backup", "--all", "--json", **PASSWORD)
     assert done.code == 10
     ends = [event for event in done.events if event["event"] == "summary" and "vaults" in event]

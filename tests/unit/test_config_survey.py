@@ -71,5 +71,4 @@ def test_odd_names_come_through(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"\xff\xfe") / ".git").mkdir(parents=True)
     (tmp_path / "line\nbreak" / ".git").mkdir(parents=True)
     _, settings = written(tmp_path)
-    raw = {path for path in settings.loaded.configuration.plans["home"].paths}
-    assert raw == {f"~/{name}" for name in names}
+    assert set(settings.loaded.configuration.plans["home"].paths) == {f"~/{name}" for name in names}
