@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-PASSWORD = {"HOLDFAST_PASSWORD": "x"}
+from holdfast.config import keyfile
+
+# A key, which unlike a password opens a vault without half a second of derivation.
+PASSWORD = {"HOLDFAST_PASSWORD": keyfile.generate(bytes).decode()}
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.config import words
+
 if TYPE_CHECKING:
     from holdfast.vaults.retention import Span
-
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(iB|B|)", re.IGNORECASE)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
 class Size(click.ParamType[int]):
@@ -25,12 +24,10 @@ class Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
+        try:
+            return words.size(str(value))
+        except ValueError:
             self.fail(f"{value!r} is not a size. Write for example 500K, 10M or 1.5G.", param, ctx)
-        number, unit, end = match.groups()
-        base = 1000 if unit and end.upper() == "B" else 1024
-        return int(float(number) * base ** _POWERS[unit.upper()])
 
 
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|h|d|w|m|y)")
@@ -60,12 +57,6 @@ class When(click.ParamType[int]):
         )
 
 
-_SPAN = re.compile(r"(?:[0-9]{1,9}[ymwdh])+")
-_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:s|min|m|h|d))+")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d)")
-_DURATION_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-
-
 class SpanOfTime(click.ParamType["Span"]):
     """A length of time on the calendar, as restic writes it: ``1y5m7d2h``; ``w`` is 7 days."""
 
@@ -76,13 +67,10 @@ class SpanOfTime(click.ParamType["Span"]):
 
         if isinstance(value, Span):
             return value
-        text = str(value).strip()
-        counts = dict.fromkeys("ymwdh", 0)
-        parts = re.findall(r"([0-9]+)([ymwdh])", text)
-        if _SPAN.fullmatch(text) is None or len({unit for _, unit in parts}) < len(parts):
+        try:
+            return words.span(str(value).strip())
+        except ValueError:
             self.fail(f"{value!r} is not a span of time. Write for example 36h, 14d, 2w, 6m or 1y5m7d2h.", param, ctx)
-        counts.update({unit: int(number) for number, unit in parts})
-        return Span(counts["y"], counts["m"], counts["d"] + 7 * counts["w"], counts["h"])
 
 
 class Duration(click.ParamType[float]):
@@ -93,10 +81,10 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        text = str(value).strip()
-        if _DURATION.fullmatch(text) is None:
+        try:
+            return words.seconds(str(value).strip())
+        except ValueError:
             self.fail(f"{value!r} is not a duration. Write for example 30s, 5m or 1h30m.", param, ctx)
-        return sum(float(number) * _DURATION_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 NAME = r"[^\W_][\w.-]{0,63}"
 """What a vault, a plan or a channel may be called: no slash, colon or comma, so that no path or tag looks like it."""
-DURATION = r"([0-9]+(\.[0-9]+)?(s|min|m|h|d|w))+"
+DURATION = r"([0-9]+(\.[0-9]+)?(s|min|m|h|d))+"
 SIZE = r"[0-9]+(\.[0-9]+)?\s*[KMGTPkmgtp]?(iB|B|ib|b)?"
 SPAN = r"([0-9]{1,9}[ymwdh])+"
 SHARE = r"[0-9]+(\.[0-9]+)?%"
 READ_DATA = r"all|[0-9]+(\.[0-9]+)?%|[0-9]{1,3}/[0-9]{1,3}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d|w)")
-_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d)")
+_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _SIZE_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(iB|B|)", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
@@ -41,7 +41,7 @@ def is_name(text: str) -> bool:
 
 
 def seconds(text: str) -> float:
-    """``90s``, ``5m``, ``1h30m``, ``26h``, ``2d``, ``1w`` in seconds. Raises ``ValueError`` with the rule."""
+    """``90s``, ``5m``, ``1h30m``, ``26h``, ``2d`` in seconds. Raises ``ValueError`` with the rule."""
     if re.fullmatch(DURATION, text) is None:
         raise ValueError("a duration is wanted, such as 30s, 5m, 1h30m or 2d")
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))

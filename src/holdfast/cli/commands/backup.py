@@ -69,11 +69,12 @@ def command(
     dry_run: bool,
     workers: int | None,
 ) -> int:
-    """Save files and folders as a new snapshot, or run a plan of the configuration.
+    """Save files and folders as a new snapshot.
+
+    Or run a plan of the configuration: a word is a plan if there is one of that name; ./word is a file or folder.
 
     Without --to and --vault it goes into the configured default vault; without a configuration into the built-in one,
-    which the first backup makes together with a key file. A word is the name of a plan if there is one of that name:
-    write ./word for a file or folder.
+    which the first backup makes together with a key file.
     """
     from holdfast.app.backup import BackupRequest, read_paths
 
