@@ -9,7 +9,7 @@ stable_abi = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 native = Extension(
     "holdfast._native",
-    [f"native/{name}.c" for name in ("module", "chunker", "scrypt", "files")],
+    [f"native/{name}.c" for name in ("module", "buffers", "chunker", "scrypt", "files", "sha256", "seal")],
     depends=["native/native.h"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],
     py_limited_api=stable_abi,

@@ -13,6 +13,13 @@ static PyMethodDef methods[] = {
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
+    {"processor", processor_names, METH_NOARGS,
+     "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
+    {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},
+    {"seal", units_seal, METH_VARARGS,
+     "seal(key, nonce, plaintexts) -> bytes: the sealed units back to back; None if they do not open again."},
+    {"unseal", units_open, METH_VARARGS,
+     "unseal(key, units) -> list: each one's plaintext, or None where the tag does not match."},
     {NULL, NULL, 0, NULL},
 };
 
