@@ -50,10 +50,13 @@ int processor_features(void)
     unsigned a, b, c, d;
     if (__get_cpuid(1, &a, &b, &c, &d)) {
         int vectors = (c >> 9 & 1) && (c >> 19 & 1); /* SSSE3 and SSE4.1: every processor with the others has them */
-        if (vectors && (c >> 25 & 1))
-            found |= HAS_AES;
-        if (vectors && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1))
-            found |= HAS_SHA;
+        int aes = c >> 25 & 1;
+        if (vectors && __get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+            if (aes && (b >> 8 & 1)) /* BMI2, for Poly1305's multiplications: since 2013, 2015 */
+                found |= HAS_AES;
+            if (b >> 29 & 1)
+                found |= HAS_SHA;
+        }
     }
 #endif
     known = found;

@@ -16,6 +16,8 @@ static PyMethodDef methods[] = {
     {"processor", processor_names, METH_NOARGS,
      "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
     {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},
+    {"add_id", ids_add, METH_VARARGS,
+     "add_id(log, small, large, taken, cursor, id) -> bool: whether a set in shared memory did not have it."},
     {"seal", units_seal, METH_VARARGS,
      "seal(key, nonce, plaintexts) -> bytes: the sealed units back to back; None if they do not open again."},
     {"unseal", units_open, METH_VARARGS,

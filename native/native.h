@@ -42,6 +42,7 @@ HIDDEN int processor_features(void);
 HIDDEN PyObject *processor_names(PyObject *module, PyObject *nothing); /* METH_NOARGS */
 
 HIDDEN PyObject *sha256_each(PyObject *module, PyObject *messages); /* METH_O */
+HIDDEN PyObject *ids_add(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *units_seal(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *units_open(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *argument); /* METH_O */

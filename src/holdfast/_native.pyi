@@ -1,6 +1,7 @@
 """Types of the C extension; see native/*.c."""
 
 from collections.abc import Sequence
+from mmap import mmap
 from typing import final
 
 @final
@@ -32,6 +33,9 @@ def cuts(
 def romix(blocks: bytes | bytearray | memoryview, n: int, r: int, /) -> bytes: ...
 def processor() -> tuple[str, ...]: ...
 def sha256(messages: Sequence[bytes | bytearray | memoryview], /) -> list[bytes]: ...
+def add_id(
+    log: mmap, small: mmap, large: mmap, taken: mmap, cursor: bytearray, identifier: bytes, /
+) -> bool: ...
 def seal(
     key: bytes, nonce: bytes, plaintexts: Sequence[bytes | bytearray | memoryview], /
 ) -> bytes | None: ...
