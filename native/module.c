@@ -1,4 +1,5 @@
-/* The one extension module, optional: what is too slow in Python (chunker, files) or in OpenSSL (scrypt). */
+/* The one extension module, optional: what is too slow in Python (chunker, files, ids) or in OpenSSL, or has to be called
+ * too often there (scrypt, sha256, units). */
 #include "native.h"
 
 static PyMethodDef methods[] = {
@@ -30,7 +31,8 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)files_exec}, {0, NULL}}
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "What Python is too slow for: chunk boundaries, scrypt's lanes, stat and read of many files.",
+    .m_doc = "What Python is too slow for: chunk boundaries, scrypt's lanes, stat and read of many files, "
+             "hashing and sealing of many small items.",
     .m_size = FILES_STATE_SIZE,
     .m_free = files_free,
     .m_methods = methods,
