@@ -234,7 +234,8 @@ class SharedIds:
     def adder(self) -> Callable[[bytes], bool]:
         """A function for one process that adds an id and tells whether it was new. Make it after the fork."""
         if _native is not None:  # a tenth of the time
-            return partial(_native.add_id, self._log, *self._tables, self._blocks_taken, bytearray(16))
+            small, large = self._tables
+            return partial(_native.add_id, self._log, small, large, self._blocks_taken, bytearray(16))
         log, tables, probes = self._log, self._tables, range(self._PROBES)
         masks = [(1 << bits) - 1 for bits in self._BITS]
         from_bytes = int.from_bytes

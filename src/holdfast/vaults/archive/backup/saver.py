@@ -106,6 +106,7 @@ class Saver:
                 yield from self._reader.save_whole(task)
                 yield self._hand_back([])
         except Cancelled:
+            self._waiting.take()  # dropped: the directory that was being read has no room for its nodes yet
             yield self._hand_back([])
         except BaseException:
             self.store.discard()
