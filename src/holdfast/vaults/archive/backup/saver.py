@@ -311,7 +311,10 @@ class Saver:
             if small is not None:
                 data, after, has_xattrs = small
                 xattrs = read_xattrs(_reachable(folder, name, dir_fd)) if has_xattrs else ()
-                self._waiting.add(Read(frame, len(frame.parts), folder, item, known, after, xattrs), data)
+                read = Read(frame, len(frame.parts), folder, item, known, after, xattrs)
+                if not data:  # an empty file has no blobs
+                    return self._file_node(read, (), 0)
+                self._waiting.add(read, data)
                 self._bytes += len(data)
                 return None
         fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
@@ -329,7 +332,7 @@ class Saver:
         ids = self.store.add_all(contents)
         for read, data, identifier in zip(waiting, contents, ids, strict=True):
             try:
-                node = self._file_node(read, (identifier,) if data else (), len(data))
+                node = self._file_node(read, (identifier,), len(data))
             except OSError as error:
                 node = None
                 self._failed_item(read.path, error)
