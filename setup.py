@@ -9,8 +9,11 @@ stable_abi = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 native = Extension(
     "holdfast._native",
-    [f"native/{name}.c" for name in ("module", "chunker", "scrypt", "files")],
-    depends=["native/native.h"],
+    [
+        f"native/{name}.c"
+        for name in ("module", "buffers", "chunker", "scrypt", "files", "sha256", "cipher", "units", "ids")
+    ],
+    depends=["native/native.h", "native/cipher.h"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],
     py_limited_api=stable_abi,
     optional=True,  # without a compiler Python serves: see decision 0012

@@ -146,7 +146,7 @@ class Bench:
             self._run(place, operation, "snapshots", *at)
         else:
             if operation == "cold":
-                shutil.rmtree(place.home / "cache", ignore_errors=True)
+                shutil.rmtree(place.home / "cache" / "holdfast" / "remote", ignore_errors=True)
             target = self._work / "restored"
             target.mkdir()
             try:

@@ -1,4 +1,5 @@
-/* The one extension module, optional: what is too slow in Python (chunker, files) or in OpenSSL (scrypt). */
+/* The one extension module, optional: what is too slow in Python (chunker, files, ids) or in OpenSSL, or has to be called
+ * too often there (scrypt, sha256, units). */
 #include "native.h"
 
 static PyMethodDef methods[] = {
@@ -13,6 +14,15 @@ static PyMethodDef methods[] = {
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
+    {"processor", processor_names, METH_NOARGS,
+     "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
+    {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},
+    {"add_id", ids_add, METH_VARARGS,
+     "add_id(log, small, large, taken, cursor, id) -> bool: whether a set in shared memory did not have it."},
+    {"seal", units_seal, METH_VARARGS,
+     "seal(key, nonce, plaintexts) -> bytes: the sealed units back to back; None if they do not open again."},
+    {"unseal", units_open, METH_VARARGS,
+     "unseal(key, units) -> list: each one's plaintext, or None where the tag does not match."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -21,7 +31,8 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)files_exec}, {0, NULL}}
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "What Python is too slow for: chunk boundaries, scrypt's lanes, stat and read of many files.",
+    .m_doc = "What Python is too slow for: chunk boundaries, scrypt's lanes, stat and read of many files, "
+             "hashing and sealing of many small items.",
     .m_size = FILES_STATE_SIZE,
     .m_free = files_free,
     .m_methods = methods,

@@ -15,6 +15,36 @@
 #define RARELY(condition) (condition)
 #endif
 
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define HOLDFAST_X86 1
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+} Bytes;
+
+/* The memory of every item of a Python sequence, held until it is released. */
+typedef struct {
+    size_t count;
+    Bytes *items;
+    Py_buffer *views;
+} Buffers;
+
+HIDDEN int buffers_take(Buffers *buffers, PyObject *sequence); /* -1 with a Python error, and nothing to release */
+HIDDEN void buffers_release(Buffers *buffers);
+
+enum { HAS_AES = 1, HAS_SHA = 2 };
+HIDDEN int processor_features(void);
+HIDDEN PyObject *processor_names(PyObject *module, PyObject *nothing); /* METH_NOARGS */
+
+HIDDEN PyObject *sha256_each(PyObject *module, PyObject *messages); /* METH_O */
+HIDDEN PyObject *ids_add(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *units_seal(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *units_open(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *argument); /* METH_O */
 HIDDEN PyObject *chunker_cuts(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);

@@ -6,10 +6,12 @@ import os
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.archivekit import SECRET, files, new_vault, on_disk, open_vault, save
+from tests.faults.faulty import Faulty
 
 from holdfast.format.pack import BlobType
 from holdfast.kernel.cancel import Cancel
@@ -53,6 +55,22 @@ class Used:
         figures = run(self.place, PruneOptions(max_unused=Tolerance(percent=0), dry_run=True, workers=0)).figures
         assert (figures.unused_blobs, figures.duplicate_blobs, figures.orphans, figures.gone_packs) == (0, 0, 0, 0)
         assert list((self.place / "locks").iterdir()) == []
+
+
+class Meanwhile(Faulty):
+    """Calls ``act`` once, just before the first change of that kind beneath ``folder``."""
+
+    def __init__(self, place: Path, method: str, folder: str, act: Callable[[], None]) -> None:
+        super().__init__(LocalStorage(str(place)))
+        self._when = method, folder
+        self._act: Callable[[], None] | None = act
+
+    def _count(self, method: str, name: str) -> None:
+        act = self._act
+        if act is not None and method == self._when[0] and name.startswith(self._when[1]):
+            self._act = None
+            act()
+        super()._count(method, name)
 
 
 def used_vault(base: Path, seed: int = 7, days: int = 4, keep: int = 2) -> Used:

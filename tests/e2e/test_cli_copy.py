@@ -63,6 +63,13 @@ def test_stock_restic_agrees(cli: Cli, source: Path, target: Path, need: Callabl
     assert run("snapshots").count("second") == 1
 
 
+def test_from_a_vault_that_may_not_be_written_to(cli: Cli, source: Path, target: Path, snapshot_of: Any) -> None:
+    before = snapshot_of(source)
+    done = cli("copy", "--no-lock", "--from", source, "--to", target, **ONE)
+    assert done.code == 0, done.err
+    assert snapshot_of(source) == before
+
+
 def test_one_snapshot_or_those_that_fit(cli: Cli, source: Path, target: Path) -> None:
     done = cli("copy", "latest", "--from", source, "--to", target, "--json", **ONE)
     assert (done.code, len(done.summary["copied"])) == (0, 1)

@@ -138,6 +138,8 @@ def test_healing_from_a_copy(cli, saved: Path, snapshot_of, tmp_path: Path) -> N
     assert "1 pack brought back whole" in done.out and "from the second vault" in done.out
     assert cli("check", "--read-data").code == 0
     assert snapshot_of(copy) == untouched
+    short = cli("repair", *words[2:])  # without a word, --from means packs
+    assert short.code == 0, short.err
     again = cli(*words, "--from-no-lock")
     assert (again.code, again.out.strip()) == (0, "No pack is damaged.")
 
@@ -157,6 +159,8 @@ def test_mistakes(cli, saved: Path, tmp_path: Path) -> None:
         (("repair", "packs", "abcd", "--all-damaged"), 2, "not both"),
         (("repair", "packs", "--all-damaged", "--from-no-lock"), 2, "go with --from"),
         (("repair", "packs", "--from", ""), 2, "it is empty"),
+        (("repair",), 2, "Say what to repair"),
+        (("repair", "--from", "x", "index"), 2, "stand after 'packs'"),
         (("repair", "packs", "--aside", "", "abcd"), 2, "it is empty"),
         (("repair", "packs", "0123456789"), 10, "No pack has an id that begins with '0123456789'"),
         (("repair", "packs", "--from", cli.default_vault), 2, "cannot be healed from itself"),

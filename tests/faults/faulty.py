@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,8 +89,8 @@ class Faulty:
 class Killing:
     """Passes every call on to ``inner``; SIGKILLs this process at the change number ``at`` (from 1; 0 never).
 
-    Changes are prepare, write, adopt, replace and delete. ``after`` kills once the change was made, else just before it. Use it
-    in a forked child or a child process only.
+    Changes are prepare, write, adopt, replace and delete. ``after`` kills once the change was made, else just before
+    it. Use it in a forked child or a child process only.
     """
 
     def __init__(self, inner: Storage, at: int, *, after: bool = False) -> None:
@@ -150,6 +151,8 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             work()
             outcome = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(outcome)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

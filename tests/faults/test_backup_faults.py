@@ -153,14 +153,15 @@ def children(pid: int) -> list[int]:
 def test_a_killed_worker_is_an_error_and_harms_nothing(tmp_path: Path) -> None:
     aged = Aged(tmp_path)
     fill(aged.source, 3, count=200)
+    others = children(os.getpid())  # servers of other tests
 
     def kill_one(_event: object) -> None:
-        for child in children(os.getpid())[:1]:
+        for child in [child for child in children(os.getpid()) if child not in others][:1]:
             os.kill(child, signal.SIGKILL)
 
     with pytest.raises(Internal, match="SIGKILL"):
         save(open_vault(aged.place), aged.source, workers=3, emit=kill_one)
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(others)
     assert not list(aged.place.rglob("hf-tmp-*"))
     aged.assert_sound(None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.archivekit import files, on_disk, open_vault, save
 from tests.faults.faulty import Faulty
-from tests.prunekit import THOROUGH, Used, orphan, run, run_restic, used_vault
+from tests.prunekit import THOROUGH, Meanwhile, Used, orphan, run, run_restic, used_vault
 
 from holdfast.kernel.errors import Denied, Locked
 from holdfast.repository import writing
@@ -22,22 +22,6 @@ from holdfast.vaults.archive.prune import PruneOptions
 @pytest.fixture
 def used(tmp_path: Path) -> Used:
     return used_vault(tmp_path)
-
-
-class Meanwhile(Faulty):
-    """Calls ``act`` once, just before the first change of that kind beneath ``folder``."""
-
-    def __init__(self, place: Path, method: str, folder: str, act: Callable[[], None]) -> None:
-        super().__init__(LocalStorage(str(place)))
-        self._when = method, folder
-        self._act: Callable[[], None] | None = act
-
-    def _count(self, method: str, name: str) -> None:
-        act = self._act
-        if act is not None and method == self._when[0] and name.startswith(self._when[1]):
-            self._act = None
-            act()
-        super()._count(method, name)
 
 
 def old_content(used: Used) -> dict[Path, bytes]:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from tests.archivekit import open_vault, save
-from tests.prunekit import Used, orphan, run, used_vault
+from tests.prunekit import Meanwhile, Used, orphan, run, used_vault
 
+from holdfast.format.crypto import seal
+from holdfast.format.index import Entries
+from holdfast.format.pack import BlobType, encode_header, encode_trailer
+from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, HoldfastError
-from holdfast.kernel.events import Event, Fact
-from holdfast.repository import layout
+from holdfast.kernel.events import Event, Fact, ignore
+from holdfast.kernel.ids import PackId
+from holdfast.repository import layout, writing
+from holdfast.repository.packer import Packer
+from holdfast.repository.reindex import replace_index
 from holdfast.repository.repository import Repository
+from holdfast.vaults.archive.prune import PruneOptions
+from holdfast.vaults.archive.reach import reach
 
 
 @pytest.fixture
@@ -37,10 +49,6 @@ def pack_path(used: Used, repository: Repository, number: int) -> Path:
 def needed(used: Used, *, tree: bool, shared_pack: bool = False) -> tuple[Repository, int]:
     """The entry of a blob that a kept snapshot needs; with ``shared_pack`` in a pack that also holds unused ones."""
     repository = loaded(used)
-    from holdfast.kernel.cancel import Cancel
-    from holdfast.kernel.events import ignore
-    from holdfast.vaults.archive.reach import reach
-
     roots = [bytes(snapshot.tree) for _, snapshot in repository.snapshots()]
     marks = reach(repository, roots, emit=ignore, cancel=Cancel(), workers=0).marks
     index = repository.index
@@ -121,10 +129,6 @@ def test_the_better_of_two_copies_stays(used: Used) -> None:
     path = pack_path(used, repository, number)
     pack = repository.index.packs[repository.index.pack_number(number)]
     contents = [(blob.id, repository.read_blob(blob.id)) for blob in repository.index.blobs_of(pack)]
-    from holdfast.format.pack import BlobType
-    from holdfast.repository import writing
-    from holdfast.repository.packer import Packer
-
     with writing(repository) as writer:
         packer = Packer(repository.storage, repository.master, BlobType.DATA, repository.draw)
         for identifier, content in contents:
@@ -140,7 +144,6 @@ def test_the_better_of_two_copies_stays(used: Used) -> None:
 
 def test_a_new_snapshot_that_needs_what_is_missing_stops_the_deletion(used: Used) -> None:
     """What was committed since the first look is looked at with the same care."""
-    from tests.faults.test_prune_beside import Meanwhile
 
     def break_something() -> None:
         vault = open_vault(used.place)
@@ -163,3 +166,31 @@ def test_orphans_do_not_hide_that_there_is_nothing_else(used: Used) -> None:
     summary = run(used.place)
     assert (summary.removed_packs, summary.new_packs, summary.index_files) == (1, 0, 0)
     used.assert_whole(None)
+
+
+def test_a_pack_that_mixes_data_and_trees_is_sorted_out(used: Used) -> None:
+    """As old versions of restic wrote them, and as a careless tool may."""
+    run(used.place)
+    repository = loaded(used)
+    index, storage = repository.index, repository.storage
+    content, blobs = b"", []
+    for pack in index.packs:
+        sealed = storage.read(layout.name_of(layout.DATA, pack))
+        for blob in index.blobs_of(pack):
+            content += sealed[blob.offset : blob.offset + blob.length]
+            blobs.append(replace(blob, offset=len(content) - blob.length))
+    assert {blob.type for blob in blobs} == set(BlobType)
+    header = seal(repository.master, os.urandom(16), encode_header(blobs))
+    content += header + encode_trailer(len(header))
+    mixed = PackId(sha256(content).digest())
+    storage.write(layout.name_of(layout.DATA, mixed), content)
+    replace_index(repository, list(repository.packs_of_file), [(mixed, Entries.of(blobs))])
+    for pack in index.packs:
+        storage.delete(layout.name_of(layout.DATA, pack))
+    used.assert_whole(None)
+    summary = run(used.place, PruneOptions(workers=0))
+    assert (summary.figures.repack_packs, summary.new_packs, summary.removed_packs) == (1, 2, 1)
+    after = loaded(used).index
+    assert all(len({blob.type for blob in after.blobs_of(pack)}) == 1 for pack in after.packs)
+    used.assert_whole(None)
+    used.assert_clean()

@@ -190,3 +190,14 @@ def test_version_1_gets_no_compressed_blobs(tmp_path: Path, need: Callable[[str]
     repository.load_index()
     assert all(blob.raw_length is None for _, blob in repository.index.blobs())
     assert old.errors() == []
+
+
+def test_a_person_is_not_flooded_and_a_program_hears_all(patient: Patient) -> None:
+    packs = patient.packs(BlobType.DATA) + patient.packs(BlobType.TREE)
+    for path in packs:
+        path.unlink()
+    events: list[Event] = []
+    patient.mend_index(emit=events.append)
+    facts = [event for event in events if isinstance(event, Fact)]
+    assert {fact.data["pack"] for fact in facts} == {path.name for path in packs}
+    assert [fact.level for fact in facts] == ["warning"] * min(20, len(facts)) + ["info"] * (len(facts) - 20)

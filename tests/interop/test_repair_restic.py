@@ -56,10 +56,13 @@ def trees(restic: Restic) -> set[str]:
 
 
 def one_pack(restic: Restic, kind: BlobType) -> Path:
+    """The largest pack with such blobs: both snapshots use what is in it."""
     repository = opened(restic)
     repository.load_index()
-    pack = min(pack for pack, blob in repository.index.blobs() if blob.type == kind)
-    return restic.place / layout.name_of(layout.DATA, pack)
+    packs = {pack for pack, blob in repository.index.blobs() if blob.type == kind}
+    return max(
+        (restic.place / layout.name_of(layout.DATA, pack) for pack in packs), key=lambda path: path.stat().st_size
+    )
 
 
 def test_an_index_made_anew_is_what_restic_makes(made: Restic, tmp_path: Path) -> None:

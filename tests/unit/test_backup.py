@@ -279,6 +279,29 @@ def test_a_cancelled_backup_keeps_what_was_stored(tmp_path: Path, folder: Path) 
     assert again.data_blobs < full.data_blobs or again.data_blobs == 0
 
 
+def test_a_cancel_among_small_files_ends_cleanly(tmp_path: Path, folder: Path) -> None:
+    class Late(Cancel):
+        """Asked for after the first file of a directory that holds several."""
+
+        looks = 0
+
+        @property
+        def requested(self) -> bool:
+            self.looks += 1
+            if self.looks == 4:
+                self.cancel("stopped by the test")
+            return super().requested
+
+    for number in range(20):
+        (folder / f"small{number}").write_bytes(b"%d" % number * 50)
+    place = tmp_path / "vault"
+    with pytest.raises(Cancelled):
+        save(new_vault(place), folder, cancel=Late())
+    assert not open_vault(place).snapshots()
+    assert not list(place.rglob("hf-tmp-*"))
+    assert save(open_vault(place), folder).snapshot is not None
+
+
 def test_a_directory_with_very_many_entries(tmp_path: Path) -> None:
     source = tmp_path / "many"
     source.mkdir()

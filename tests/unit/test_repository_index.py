@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.format.pack import Blob, BlobType
 from holdfast.kernel.ids import BlobId, PackId
+from holdfast.repository import index as index_module
 from holdfast.repository.index import Index, SharedIds
 
 ids = st.integers(0, 300).map(lambda number: BlobId(number.to_bytes(2, "big") * 16))
@@ -58,6 +60,13 @@ def test_grows_far_beyond_its_first_size() -> None:
     assert [index.number(identifier) for identifier in known] == list(range(20_000))
 
 
+@pytest.fixture(params=["as it is", "no extension"])
+def _extension(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "no extension":
+        monkeypatch.setattr(index_module, "_native", None)
+
+
+@pytest.mark.usefixtures("_extension")
 def test_a_shared_id_is_new_once() -> None:
     add = SharedIds().adder()
     draw = random.Random(2)
@@ -66,6 +75,7 @@ def test_a_shared_id_is_new_once() -> None:
     assert not any(map(add, every))
 
 
+@pytest.mark.usefixtures("_extension")
 def test_ids_that_look_alike_are_told_apart() -> None:
     add = SharedIds().adder()
     alike = [b"\x07" * 8 + number.to_bytes(24, "big") for number in range(60)]  # all want the same slot
@@ -73,6 +83,7 @@ def test_ids_that_look_alike_are_told_apart() -> None:
     assert not any(map(add, alike))
 
 
+@pytest.mark.usefixtures("_extension")
 def test_processes_see_each_others_ids() -> None:
     shared = SharedIds()
     draw = random.Random(3)
@@ -91,3 +102,12 @@ def test_processes_see_each_others_ids() -> None:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert not any(map(mine, every))
+
+
+def test_a_full_set_forgets_but_never_mixes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedIds, "_ROOM", 4096)  # one block
+    draw = random.Random(4)
+    every = [draw.randbytes(32) for _ in range(5000)]
+    add = SharedIds().adder()
+    assert all(map(add, every))
+    assert [add(identifier) for identifier in every] == [False] * 4096 + [True] * 904

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
@@ -123,19 +123,19 @@ def _forget(context: Context, target: ArchiveVault, going: Sequence[SnapshotId])
 
 @contextmanager
 def _target(context: Context, request: CopyRequest) -> Iterator[ArchiveVault]:
-    storage = context.storage()
-    try:
-        there = context.has_vault(storage)
-    finally:
-        storage.close()
-    if not there:
-        raise NotFound(
-            f"there is no vault at {storage.location} to copy into",
-            hint="Make it first: 'holdfast init LOCATION --cut-like SOURCE' makes one that can share data.",
-            location=storage.location,
-        )
-    # What is read back must come from the place itself, not from a copy that was kept here on its way.
-    with context.opened(cached=not request.read_back) as vault:
+    """The vault to copy into; ``--no-lock`` is for the source."""
+    with ExitStack() as stack:
+        # What is read back must come from the place itself, not from a copy that was kept here on its way.
+        opening = replace(context, no_lock=False).opened(cached=not request.read_back)
+        try:
+            vault = stack.enter_context(opening)
+        except NotFound as error:
+            raise NotFound(
+                error.message,
+                hint="To make it: 'holdfast init LOCATION --cut-like SOURCE', so that both can share data. "
+                + error.hint,
+                **error.context,
+            ) from error
         yield vault
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from hmac import compare_digest
+from itertools import groupby
 from mmap import ACCESS_COPY, mmap
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
+from holdfast.format import accelerated
 from holdfast.kernel.errors import Corrupt, Invalid
 
 Buffer = bytes | bytearray | memoryview
@@ -54,6 +57,11 @@ class MasterKey:
 
     def __repr__(self) -> str:
         return "MasterKey(***)"
+
+    @property
+    def raw(self) -> bytes:
+        """All 64 bytes: encrypt, k, r. What :meth:`from_random` takes."""
+        return self.encrypt + self.mac_k + self.mac_r
 
     @classmethod
     def from_random(cls, raw64: bytes) -> MasterKey:
@@ -146,6 +154,8 @@ class BatchSealer:
     """Seals many units with one key stream. Not for use by two threads at once."""
 
     def __init__(self, key: MasterKey) -> None:
+        self._raw = key.raw
+        self._small = _agrees()
         self._mac_r = key.mac_r
         self._mask_maker = _mask_maker(key)
         # One context each for good: a new nonce costs 0.2 us, a new context 3.5 us.
@@ -197,6 +207,29 @@ class BatchSealer:
                 decryptor.update_into(ciphertext[:size], self._check)
                 self._compare(sealed, check_keys, first, size)
         return sealed
+
+    def seal_joined(self, start: bytes, plaintexts: Sequence[Buffer]) -> list[bytes | bytearray]:
+        """The units that :meth:`seal` makes, back to back, in any number of pieces; always verified.
+
+        Raises what :meth:`seal` raises.
+        """
+        if not self._small:
+            return self.seal(start, plaintexts)
+        pieces: list[bytes | bytearray] = []
+        counter = int.from_bytes(start, "big")
+        for large, items in groupby(plaintexts, lambda plaintext: len(plaintext) > accelerated.LARGE):
+            run = list(items)
+            first = counter.to_bytes(16, "big")
+            blocks = sum(map(_blocks, map(len, run)))
+            if large or len(start) != NONCE_SIZE or not 0 < counter < _COUNTER_RANGE - blocks:
+                pieces += self.seal(first, run)
+            else:
+                sealed = accelerated.seal_small(self._raw, first, run)
+                if sealed is None:
+                    raise Corrupt("what was encrypted does not decrypt: a memory or processor fault", hint=_FAULT_HINT)
+                pieces.append(sealed)
+            counter = (counter + blocks) % _COUNTER_RANGE
+        return pieces
 
     def _seal_alone(self, nonce: bytes, key: bytes, plaintext: Buffer) -> bytearray:
         """A large item, encrypted straight into its unit: the tag's place serves as the spare bytes until it is
@@ -261,14 +294,28 @@ class BatchOpener:
     """Opens many units at little cost for each. Not for use by two threads at once."""
 
     def __init__(self, key: MasterKey) -> None:
+        self._raw = key.raw
+        self._small = _agrees()
         self._mac_r = key.mac_r
         self._mask_maker = _mask_maker(key)
         self._decryptor = Cipher(algorithms.AES(key.encrypt), modes.CTR(_ZERO_NONCE)).decryptor()
 
     def open(self, sealed: Sequence[Buffer]) -> list[bytes | None]:
-        """The plaintext of every unit, in order; None where the unit is malformed or its tag does not match.
+        """The plaintext of every unit, in order; None where the unit is malformed or its tag does not match."""
+        if not self._small:
+            return self._open_each(sealed)
+        large = [at for at, unit in enumerate(sealed) if len(unit) > accelerated.LARGE]
+        if not large:
+            return accelerated.open_small(self._raw, sealed)
+        opened = accelerated.open_small(self._raw, [b"" if len(u) > accelerated.LARGE else u for u in sealed])
+        for at, plain in zip(large, self._open_each([sealed[at] for at in large]), strict=True):
+            opened[at] = plain
+        return opened
 
-        For a unit of 300 bytes OpenSSL takes 2.4 microseconds to make the tag and 0.5 to decrypt. One key stream for
+    def _open_each(self, sealed: Sequence[Buffer]) -> list[bytes | None]:
+        """By OpenSSL, for units of any length.
+
+        For a unit of 300 bytes it takes 2.4 microseconds to make the tag and 0.5 to decrypt. One key stream for
         all neighbours in a pack, whose nonces follow each other, is no gain: their bytes have to be copied twice.
         """
         opened: list[bytes | None] = []
@@ -284,3 +331,28 @@ class BatchOpener:
             else:
                 take(None)
         return opened
+
+
+@cache
+def _agrees() -> bool:
+    """Whether the extension seals and opens small units exactly as OpenSSL does; asked once a process.
+
+    Known answers: every length of a last block, a carry in the counter, a Poly1305 sum that must be reduced at its end.
+    """
+    if not accelerated.can_seal():
+        return False
+    key = MasterKey.from_random(bytes(range(255, 191, -1)))
+    texts = [bytes(range(length)) for length in (*range(33), 63, 64, 65, 127, 128, 129, 255)]
+    texts += [b"\xff" * length for length in (16, 64, 80)]
+    nonce = b"\x5a" * 7 + b"\xff" * 8 + b"\xe0"
+    wanted: list[bytes] = []
+    counter = int.from_bytes(nonce, "big")
+    for text in texts:
+        wanted.append(seal(key, counter.to_bytes(16, "big"), text))
+        counter += _blocks(len(text))
+    forged = [bytes([*unit[:-1], unit[-1] ^ 0x80]) for unit in wanted]
+    return (
+        accelerated.seal_small(key.raw, nonce, texts) == b"".join(wanted)
+        and accelerated.open_small(key.raw, wanted) == texts
+        and not any(plain is not None for plain in accelerated.open_small(key.raw, forged))
+    )

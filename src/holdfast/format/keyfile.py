@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,9 @@ _HASHLIB_MEMORY = (1 << 31) - 1
 # Lanes are computed two at a time, and by several threads, only while they are small (restic's limit: 60 MiB).
 _LANE_MEMORY = 64 << 20
 # Below (about 12 ms) OpenSSL is soon enough done.
+# Lanes that are mixed side by side, piece after piece. Of two threads one then takes pairs (64 ms), the other single
+# lanes (50 ms): as fast as pairs alone for p up to 6, with 96 MiB instead of 128.
+_TOGETHER = (2, 1, 1)
 _WORTH_LANES = 1 << 16
 # The white space that Go's strings.TrimSpace removes.
 _WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
@@ -151,9 +155,14 @@ def _derive_natively(params: KdfParams, salt: bytes, password: bytes, lanes: Lan
     """RFC 7914, section 6."""
     n, r, p = params.n, params.r, params.p
     small = 128 * n * r <= _LANE_MEMORY
-    size = 128 * r * (2 if small else 1)
     blocks = hashlib.pbkdf2_hmac("sha256", password, salt, 1, 128 * r * p)
-    pieces = [blocks[at : at + size] for at in range(0, len(blocks), size)]
+    pieces: list[bytes] = []
+    at = 0
+    for together in itertools.cycle(_TOGETHER if small else (1,)):
+        if at == len(blocks):
+            break
+        pieces.append(blocks[at : at + 128 * r * together])
+        at += len(pieces[-1])
     mixed = (lanes if small else map)(lambda piece: _native.romix(piece, n, r), pieces)
     return hashlib.pbkdf2_hmac("sha256", password, b"".join(mixed), 1, 64)
 

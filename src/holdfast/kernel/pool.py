@@ -26,6 +26,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Handler = Callable[[Task], Iterable[Result]]
 
+_MOST_WAITING = 5  # each holds some 40 MB; five requests at once fill most lines (restic's number as well)
 _LENGTH = struct.Struct("<Q")
 _RESULT, _DONE, _ERROR = 0, 1, 2
 
@@ -38,7 +39,7 @@ def default_size(waiting: int = 1) -> int:
     """
     if not sys.platform.startswith("linux"):
         return 0
-    return len(os.sched_getaffinity(0)) + waiting
+    return len(os.sched_getaffinity(0)) + min(waiting, _MOST_WAITING)
 
 
 class Pool(Generic[Task, Result]):

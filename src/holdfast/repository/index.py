@@ -10,11 +10,17 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from holdfast.format.index import Entries
 from holdfast.format.pack import Blob, BlobType
 from holdfast.kernel.ids import BlobId, PackId
+
+try:
+    from holdfast import _native
+except ImportError:
+    _native = None  # type: ignore[assignment]
 
 # Pack number with the tree flag on top, offset, stored length, plaintext length (0: raw).
 _ENTRY = struct.Struct("=IIII")
@@ -280,6 +286,9 @@ class SharedIds:
 
     def adder(self) -> Callable[[bytes], bool]:
         """A function for one process that adds an id and tells whether it was new. Make it after the fork."""
+        if _native is not None:  # a tenth of the time
+            small, large = self._tables
+            return partial(_native.add_id, self._log, small, large, self._blocks_taken, bytearray(16))
         log, tables, probes = self._log, self._tables, range(self._PROBES)
         masks = [(1 << bits) - 1 for bits in self._BITS]
         from_bytes = int.from_bytes

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.format.compression import Compressor, Decompressor
-from holdfast.format.crypto import BatchSealer, MasterKey, seal, unseal
+from holdfast.format.crypto import OVERHEAD, BatchSealer, MasterKey, seal, unseal
 from holdfast.format.pack import Blob, BlobType, Listed, decode_header, describe, encode_trailer
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
 from holdfast.kernel.ids import BlobId, PackId
@@ -197,9 +197,9 @@ class Packer:
     def _flush_batch(self) -> None:
         if not self._ids:
             return
-        units = self._sealer.seal(self._draw(16), self._payloads)
-        self._append(units)
-        self._blobs += zip(self._ids, map(len, units), self._raw_lengths, strict=True)
+        self._append(self._sealer.seal_joined(self._draw(16), self._payloads))
+        lengths = [len(payload) + OVERHEAD for payload in self._payloads]
+        self._blobs += zip(self._ids, lengths, self._raw_lengths, strict=True)
         self._ids, self._payloads, self._raw_lengths, self._pending = [], [], [], 0
         self._close_if_full()
 

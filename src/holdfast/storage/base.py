@@ -132,7 +132,11 @@ class Storage(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Remove a file; a missing one is fine. After power loss a file that was just deleted may be back."""
+        """Remove a file; a missing one is fine.
+
+        After power loss a file that was just deleted may be back, but not one below ``index`` or ``keys``: packs are
+        deleted after the index files that name them.
+        """
         ...
 
     def close(self) -> None:

@@ -49,12 +49,12 @@ def command(
     workers: int | None,
     **keep: Any,
 ) -> int:
-    """Bring snapshots from one vault into another: all of them, or those that are named or fit.
+    """Bring snapshots from one vault into another.
 
-    Only what is missing is copied; run it again after an interruption and it goes on. Every piece is checked against
-    its hash on its way, and every pack is read back from the target. The source's password comes from
-    --from-password-file, --from-password-command, HOLDFAST_FROM_PASSWORD (_FILE, _COMMAND), the default vault's key
-    file, or is the same as the target's.
+    All of them, or those that are named or fit. Only what is missing is copied; run it again after an interruption
+    and it goes on. Every piece is checked against its hash on its way, and every pack is read back from the target.
+    The source's password comes from --from-password-file, --from-password-command, HOLDFAST_FROM_PASSWORD (_FILE,
+    _COMMAND), the default vault's key file, or is the same as the target's.
 
     With --keep-... the target holds what that policy keeps of its old and the new snapshots together: what it would
     drop at once is not copied, and what it no longer keeps is forgotten there (see forget).

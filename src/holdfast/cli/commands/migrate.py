@@ -14,10 +14,11 @@ from holdfast.cli.session import session
 @shared()
 @click.pass_obj
 def command(common: Common, dry_run: bool) -> None:
-    """Bring a vault of restic's old format (version 1) to the current one, which can compress.
+    """Bring a vault of restic's old format to the current one.
 
-    The vault is checked first. Only its configuration is written anew; what is stored stays as it is, and prune
-    --repack-uncompressed makes it smaller later. Programs older than restic 0.14 cannot open the vault afterwards.
+    That is from version 1 to version 2, which can compress. The vault is checked first. Only its configuration is
+    written anew; what is stored stays as it is, and prune --repack-uncompressed makes it smaller later. Programs
+    older than restic 0.14 cannot open the vault afterwards.
     """
     from holdfast.app.migrate import migrate
 

@@ -25,14 +25,37 @@ F = TypeVar("F", bound=Callable[..., Any])
 SHOWN = 20
 
 
-@click.group("repair")
+def _second_vault(function: F) -> F:
+    options = (
+        click.option("--from", "source", metavar="LOCATION", help="Take what is lost from this second vault."),
+        from_password,
+        click.option("--from-no-lock", is_flag=True, help="Take no lock in the second vault: write nothing there."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group("repair", invoke_without_command=True)
+@_second_vault
 @shared()
-def command() -> None:
-    """Mend a damaged vault.
+@click.pass_context
+def command(ctx: click.Context, /, source: str | None, **second: Any) -> int | None:
+    """Mend a damaged vault: its index, packs and snapshots.
 
     In this order: 'repair index', 'repair packs --all-damaged' (with --from VAULT if a second vault has the data), and
-    last 'repair snapshots', which gives up what nobody has. What is deleted is copied to a local folder first.
+    last 'repair snapshots', which gives up what nobody has. What is deleted is copied to a local folder first. Without
+    a word, --from means 'repair packs --from'.
     """
+    if ctx.invoked_subcommand is not None:
+        if source is not None or any(second.values()):
+            raise click.UsageError("--from and what belongs to it stand after 'packs'.")
+        return None
+    if source is None:
+        raise click.UsageError("Say what to repair: index, packs or snapshots; or --from a second vault.")
+    rest = {"packs": (), "all_damaged": False, "aside": None, "dry_run": False, "workers": None}
+    code: int = ctx.invoke(packs_, source=source, **second, **rest)
+    return code
 
 
 def _shared_by_all(function: F) -> F:
@@ -72,9 +95,7 @@ def index(common: Common, read_all_packs: bool, aside: str | None, dry_run: bool
 @command.command("packs")
 @click.argument("packs", nargs=-1, metavar="[PACK]...")
 @click.option("--all-damaged", is_flag=True, help="Read all packs, and repair those that are damaged or gone.")
-@click.option("--from", "source", metavar="LOCATION", help="Take what is lost from this second vault.")
-@from_password
-@click.option("--from-no-lock", is_flag=True, help="Take no lock in the second vault: write nothing there at all.")
+@_second_vault
 @_shared_by_all
 @_WORKERS
 @shared()

@@ -41,10 +41,11 @@ def command(
     paths: tuple[str, ...],
     dry_run: bool,
 ) -> int:
-    """Take files out of existing snapshots, for example one that should never have been saved.
+    """Take files out of existing snapshots.
 
-    Patterns mean what they mean in a backup. Without any SNAPSHOT, --host, --tag or --path it looks at all snapshots.
-    The data itself is gone only when the old snapshots are forgotten and 'holdfast prune' has run.
+    For example one that should never have been saved. Patterns mean what they mean in a backup. Without any SNAPSHOT,
+    --host, --tag or --path it looks at all snapshots. The data itself is gone only when the old snapshots are forgotten
+    and 'holdfast prune' has run.
     """
     from holdfast.app.repair import Choice
     from holdfast.app.rewrite import RewriteRequest, rewrite

@@ -72,7 +72,7 @@ def parse(scheme: str, rest: str) -> Place:
     if not rest.isprintable():
         raise Invalid(f"the {scheme}: location holds characters that cannot be printed", hint=_FORMS[scheme])
     if "?" in rest or "#" in rest:
-        raise Invalid(f"a {scheme}: location takes nothing after ? or #", hint=_FORMS[scheme])
+        raise Invalid(f"a location with {scheme}: takes nothing after ? or #", hint=_FORMS[scheme])
     return _parse_s3(rest) if scheme == "s3" else _parse_container(scheme, rest)
 
 
@@ -127,4 +127,4 @@ def _place(scheme: str, bucket: str, prefix: str, endpoint: str | None, rest: st
 
 def _refuse_secrets(scheme: str, text: str) -> None:
     if "@" in text:
-        raise Invalid(f"credentials do not belong into a {scheme}: location", hint=_WHERE_SECRETS_GO[scheme])
+        raise Invalid(f"credentials do not belong into a location with {scheme}:", hint=_WHERE_SECRETS_GO[scheme])

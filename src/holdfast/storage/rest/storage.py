@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,8 @@ class RestStorage:
         self._server = Server(url, environ)
         self._begun: set[str] = set()  # uploads of ours that broke off: what the server has of them is not damage
         self._prepared = False
+        self._busy: set[str] = set()  # names that a thread of ours is writing
+        self._free = threading.Condition()
 
     def prepare(self, folders: Sequence[str]) -> None:
         for folder in folders:
@@ -122,14 +126,15 @@ class RestStorage:
         if not _FILE.fullmatch(name):
             raise self._foreign(name)
         view = memoryview(data).cast("B")
-        if self._is_kept(name, view):
-            return
-        try:
-            self._upload(name, view)
-        except Unavailable:
-            self._begun.add(name)
-            raise
-        self._begun.discard(name)
+        with self._one_writer(name):
+            if self._is_kept(name, view):
+                return
+            try:
+                self._upload(name, view)
+            except Unavailable:
+                self._begun.add(name)
+                raise
+            self._begun.discard(name)
 
     def staging(self) -> str | None:
         return None
@@ -156,6 +161,20 @@ class RestStorage:
 
     def close(self) -> None:
         self._server.close()
+
+    @contextmanager
+    def _one_writer(self, name: str) -> Iterator[None]:
+        """Keep other threads from writing ``name``: rclone shows a file that is being uploaded, with too few bytes."""
+        with self._free:
+            while name in self._busy:
+                self._free.wait()
+            self._busy.add(name)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._busy.discard(name)
+                self._free.notify_all()
 
     def _path(self, name: str) -> str:
         """Where the protocol has ``name``: it leaves the first folder of packs to the server."""

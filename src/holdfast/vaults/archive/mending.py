@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 
 from holdfast.format.index import Entries
 from holdfast.format.pack import BlobType
+from holdfast.kernel.events import Emit, Fact
 from holdfast.kernel.ids import BlobId, PackId
 from holdfast.repository import Repository
 from holdfast.repository.locks import Lock
@@ -22,6 +24,21 @@ def locked(repository: Repository, *, exclusive: bool = True, dry_run: bool) -> 
     else:
         with repository.locks.hold(exclusive=exclusive) as lock:
             yield lock
+
+
+class Teller:
+    """Emits one fact for each thing that is found: the first few as warnings, the rest as mere information, so that a
+    person is not flooded and a program hears all."""
+
+    _MOST = 20
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._told: Counter[str] = Counter()
+
+    def __call__(self, kind: str, message: str, level: str = "warning", **data: str) -> None:
+        self._told[kind] += 1
+        self._emit(Fact(kind, message, level if self._told[kind] <= self._MOST else "info", data))
 
 
 class NewBlobs:

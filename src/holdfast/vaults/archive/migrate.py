@@ -18,9 +18,9 @@ KEPT_HINT = (
 def migrate(repository: Repository, keep: Callable[[bytes], str]) -> bool:
     """Write the configuration anew with version 2; False where there is nothing to do.
 
-    Only the configuration changes: everything that is stored stays valid as it is (restic's design document, "Repository
-    Version 2"). The caller holds an exclusive lock and has checked the vault. ``keep`` stores the former sealed
-    configuration somewhere outside of the vault, durably, and returns where.
+    Only the configuration changes: everything that is stored stays valid as it is (restic's design document,
+    "Repository Version 2"). The caller holds an exclusive lock and has checked the vault. ``keep`` stores the former
+    sealed configuration somewhere outside of the vault, durably, and returns where.
 
     A crash leaves the old or the new configuration; where the storage cannot replace a file in one step
     (``traits.atomic_replace``) it may leave none, and then the kept copy, put back as ``config``, mends it. Raises what

@@ -48,10 +48,12 @@ class ContentReader:
         ids: list[BlobId] = []
         total = 0
         for offset, lengths in self._chunks(fd, have):
+            pieces: list[memoryview] = []
             for length in lengths:
-                ids.append(self._store.add_data(self._view[offset : offset + length]))
+                pieces.append(self._view[offset : offset + length])
                 offset += length
-                total += length
+            total += sum(lengths)
+            ids += self._store.add_all(pieces)
         return ids, total
 
     def _chunks(self, fd: int, have: int = 0) -> Iterator[tuple[int, list[int]]]:

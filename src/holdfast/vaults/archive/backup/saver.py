@@ -11,7 +11,7 @@ from typing import Any
 
 from holdfast.files.names import Names
 from holdfast.files.rules import Scope
-from holdfast.files.xattrs import Xattrs, read_xattrs
+from holdfast.files.xattrs import read_xattrs
 from holdfast.format.chunker import MIN_SIZE, Chunker
 from holdfast.format.node import NodeWriter, Stat
 from holdfast.kernel.cancel import Cancel
@@ -39,6 +39,7 @@ from holdfast.vaults.archive.backup.tasks import (
     Visit,
     Whole,
 )
+from holdfast.vaults.archive.backup.waiting import Read, Waiting
 
 ENTRIES_PER_TASK = 1500  # after this many entries ...
 BYTES_PER_TASK = 24 << 20  # ... or bytes read, a worker hands back the directories that it has not begun
@@ -87,6 +88,7 @@ class Saver:
         self._report = Report()
         self._frames: dict[int, Frame] = {}
         self._bytes = 0
+        self._waiting = Waiting()
 
     def answers(self, task: Task) -> Iterator[Answer]:
         """Do one task. After a cancel, what is stored so far is still reported, the rest is dropped."""
@@ -104,6 +106,7 @@ class Saver:
                 yield from self._reader.save_whole(task)
                 yield self._hand_back([])
         except Cancelled:
+            self._waiting.take()  # dropped: the directory that was being read has no room for its nodes yet
             yield self._hand_back([])
         except BaseException:
             self.store.discard()
@@ -121,6 +124,7 @@ class Saver:
         return self._hand_back(stack)
 
     def _hand_back(self, visits: list[Visit]) -> Report:
+        self._store_waiting()
         report, self._report = self._report, Report()
         report.frames = list(self._frames.values())
         self._frames.clear()
@@ -245,6 +249,8 @@ class Saver:
                     user, group = self.names.user(item.stat.st_uid), self.names.group(item.stat.st_gid)
                     part = self.nodes.directory_head(item.name, item.stat, user, group, ())
             parts.append(part)
+            if self._waiting.enough:
+                self._store_waiting()
 
     def directory_head(self, name: bytes, st: Stat, path: bytes) -> bytes:
         """The node of a directory up to its tree's id."""
@@ -300,20 +306,56 @@ class Saver:
                 BigFile(file, frame.ticket, len(frame.parts), folder + b"/" + name, name, st.st_size, known is not None)
             )
             return None
-        content, size, after, xattrs = self._read(dir_fd, name, st, folder)
+        if dir_fd is not None and st.st_size < MIN_SIZE:
+            small = read_small(dir_fd, name, st.st_size)
+            if small is not None:
+                data, after, has_xattrs = small
+                xattrs = read_xattrs(_reachable(folder, name, dir_fd)) if has_xattrs else ()
+                read = Read(frame, len(frame.parts), folder, item, known, after, xattrs)
+                if not data:  # an empty file has no blobs
+                    return self._file_node(read, (), 0)
+                self._waiting.add(read, data)
+                self._bytes += len(data)
+                return None
+        fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
+        try:
+            content, size = self._reader.save(fd, st.st_size)
+            read = Read(frame, 0, folder, item, known, os.fstat(fd), read_xattrs(fd))
+        finally:
+            os.close(fd)
+        self._bytes += size
+        return self._file_node(read, content, size)
+
+    def _store_waiting(self) -> None:
+        """Store the files that wait, and close their directories as far as they are complete."""
+        waiting, contents = self._waiting.take()
+        ids = self.store.add_all(contents)
+        for read, data, identifier in zip(waiting, contents, ids, strict=True):
+            try:
+                node = self._file_node(read, (identifier,), len(data))
+            except OSError as error:
+                node = None
+                self._failed_item(read.path, error)
+            read.frame.fill_file(read.position, node)
+            if read.frame.missing == 0 and read.frame.ticket in self._frames:
+                self._close(read.frame)
+
+    def _file_node(self, read: Read, content: Sequence[BlobId], size: int) -> bytes:
+        """The node of a file whose content is stored; counts it and tells what is worth telling."""
+        frame, (name, st), known, after = read.frame, read.item, read.known, read.after
+        counts = self._report.counts
         if after.st_mtime_ns != st.st_mtime_ns or after.st_size != st.st_size or after.st_ino != st.st_ino:
             if after.st_mode & _KIND != _FILE:
                 raise OSError(errno.ESTALE, CHANGED_KIND)
             frame.memoize = False
-            self._tell("warning", folder + b"/" + name, "changed while it was being read; saved as it was read")
+            self._tell("warning", read.path, "changed while it was being read; saved as it was read")
             st = after
         elif size != st.st_size:
             frame.memoize = False
-            self._tell("warning", folder + b"/" + name, f"gave {size} bytes though its size is {st.st_size}")
-        self._bytes += size
+            self._tell("warning", read.path, f"gave {size} bytes though its size is {st.st_size}")
         counts.total_bytes += size
         owner = self.names.user(st.st_uid), self.names.group(st.st_gid)
-        node = self.nodes.file(name, st, *owner, xattrs, content, size)
+        node = self.nodes.file(name, st, *owner, read.xattrs, content, size)
         if known is None or not known.is_file:
             counts.files_new += 1
             kind, why = "new", ""
@@ -324,25 +366,8 @@ class Saver:
             counts.files_changed += 1
             kind, why = "changed", self.old_trees.why_changed(known, st) if self._job.verbose else ""
         if self._job.verbose:
-            self._tell(kind, folder + b"/" + name, why)
+            self._tell(kind, read.path, why)
         return node
-
-    def _read(
-        self, dir_fd: int | None, name: bytes, st: Stat, folder: bytes
-    ) -> tuple[Sequence[BlobId], int, Stat, Xattrs]:
-        """Store a file's content; returns its blobs, the bytes that were read, and what the file is like afterwards."""
-        if dir_fd is not None and st.st_size < MIN_SIZE:
-            whole = read_small(dir_fd, name, st.st_size)
-            if whole is not None:
-                data, after, has_xattrs = whole
-                xattrs = read_xattrs(_reachable(folder, name, dir_fd)) if has_xattrs else ()
-                return ((self.store.add_data(data),) if data else ()), len(data), after, xattrs
-        fd = open_file(name if dir_fd is not None else folder + b"/" + name, dir_fd)
-        try:
-            content, size = self._reader.save(fd, st.st_size)
-            return content, size, os.fstat(fd), read_xattrs(fd)
-        finally:
-            os.close(fd)
 
     def _failed_item(self, path: bytes, error: OSError) -> None:
         if error.errno == errno.ENOENT:

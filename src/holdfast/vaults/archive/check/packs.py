@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import NamedTuple
 
+from holdfast.format.accelerated import sha256_each
 from holdfast.format.compression import Decompressor
 from holdfast.format.crypto import BatchOpener, unseal
 from holdfast.format.pack import TRAILER_SIZE, Blob, BlobType, decode_header, encode_header, parse_trailer
@@ -19,6 +20,7 @@ from holdfast.vaults.archive.check.trees import Parsed, TreeParser
 from holdfast.vaults.archive.window import PackWindow
 
 WINDOW = 1 << 20  # bytes read, hashed and opened at a time: stays in the cache of one core
+_HASHED_TOGETHER = 1 << 20  # plaintext: what is decompressed stays in the cache until it is hashed
 PART = 2 << 20  # stored bytes of trees in one task: they take five times as long as data
 
 
@@ -184,19 +186,33 @@ class PackReader:
             self._prove_blobs(stretch, begin, group, report)
 
     def _prove_blobs(self, stretch: memoryview, begin: int, blobs: list[Blob], report: PackReport) -> None:
-        decompress, trees, tree_type = self._decompress, self._trees, BlobType.TREE
+        decompress = self._decompress
         units = [stretch[blob.offset - begin : blob.offset - begin + blob.length] for blob in blobs]
+        waiting: list[tuple[Blob, bytes]] = []
+        size = 0
         for blob, plain in zip(blobs, self._opener.open(units), strict=True):
-            identifier = blob.id
             if plain is not None and blob.raw_length is not None:
                 try:
                     plain = decompress(plain, size=blob.raw_length)
                 except Corrupt:
                     plain = None
-            if plain is None or sha256(plain).digest() != identifier:
-                report.lost.add(identifier)
-            elif blob.type is tree_type:
-                trees.add(identifier, plain)
+            if plain is None:
+                report.lost.add(blob.id)
+                continue
+            waiting.append((blob, plain))
+            size += len(plain)
+            if size >= _HASHED_TOGETHER:
+                self._prove_content(waiting, report)
+                waiting, size = [], 0
+        self._prove_content(waiting, report)
+
+    def _prove_content(self, opened: list[tuple[Blob, bytes]], report: PackReport) -> None:
+        digests = sha256_each([plain for _, plain in opened])
+        for (blob, plain), digest in zip(opened, digests, strict=True):
+            if digest != blob.id:
+                report.lost.add(blob.id)
+            elif blob.type is BlobType.TREE:
+                self._trees.add(blob.id, plain)
 
 
 def _neighbours(blobs: list[Blob]) -> Iterator[list[Blob]]:

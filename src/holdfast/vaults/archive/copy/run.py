@@ -16,7 +16,7 @@ from holdfast.kernel.ids import SnapshotId, short
 from holdfast.kernel.pool import Pool, default_size
 from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.locks import Lock
-from holdfast.repository.packer import SPOOL_PREFIX, Pack, spool_folder
+from holdfast.repository.packer import Pack, sweep_spool
 from holdfast.vaults.archive.copy.carry import Carried, Carrier, Carry, Finish, Job
 from holdfast.vaults.archive.copy.select import Stored, as_copied, missing
 from holdfast.vaults.archive.reach import Reached, reach
@@ -99,7 +99,7 @@ class _Copy:
         self._emit = emit
         self._cancel = cancel
         self._source_lock = source_lock
-        self._spool_tag = f"{os.getpid()}-"
+        self._spool_tag = f"{os.getpid()}-{os.urandom(4).hex()}-"  # two containers may have the same process number
         self._summary = CopySummary(same_cutting=source.config.polynomial == target.config.polynomial)
         self._failed: dict[bytes, str | None] = {}
         self._total = 0
@@ -247,13 +247,7 @@ class _Copy:
         self._emit(Fact("damage.found", f"{error.message} It is passed over; run 'holdfast check'.", "warning"))
 
     def _sweep_spool(self) -> None:
-        """Remove what workers that ended badly left of their unfinished packs."""
-        folder = spool_folder(self._target.storage)
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(SPOOL_PREFIX + self._spool_tag):
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
+        sweep_spool(self._target.storage, self._spool_tag, self._target.clock.now_ns())
 
 
 def plain_size(length: int, raw_length: int) -> int:

@@ -50,8 +50,9 @@ def find_damage(
     compare_with_storage(repository, catalogue, findings)
     tasks = plan(catalogue, Subset(), random.Random(0))
     progress = Progress(catalogue, tasks, "packs")
-    size = workers if workers is not None else default_size() if progress.total >= ALONE_BYTES else 0
-    if not repository.storage.traits.fork_safe:
+    traits = repository.storage.traits
+    size = workers if workers is not None else default_size(traits.connections) if progress.total >= ALONE_BYTES else 0
+    if not traits.fork_safe:
         size = 0
     with Pool(lambda: PackReader(repository, catalogue, cancel).answers, size) as pool:
         if lock is not None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from holdfast.format.index import Entries
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.events import Emit, Fact, Tick
+from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import PackId, short
 from holdfast.repository import Repository, layout
 from holdfast.repository.index import Index
 from holdfast.repository.locks import Lock
 from holdfast.repository.reindex import replace_index
-from holdfast.vaults.archive.mending import locked
+from holdfast.vaults.archive.mending import Teller, locked
 from holdfast.vaults.archive.repair import survey
 from holdfast.vaults.archive.repair.aside import Aside
 from holdfast.vaults.archive.repair.salvage import proven
@@ -122,6 +122,7 @@ class _Planner:
         self._found = found
         self._done = done
         self._emit = emit
+        self._teller = Teller(emit)
         self._cancel = cancel
 
     def plan(self, lock: Lock | None) -> Plan:
@@ -206,18 +207,11 @@ class _Planner:
         done.lost = sum(1 for identifier in lost if not index.has(identifier))
         done.damaged_files = len(found.damaged)
         for identifier, error in found.damaged.items():
-            self._emit(
-                Fact(
-                    "repair.index",
-                    f"The index file {short(identifier)} is damaged: {error.message}",
-                    "warning",
-                    {"index": identifier.hex()},
-                )
-            )
+            message = f"The index file {short(identifier)} is damaged: {error.message}"
+            self._teller("repair.index", message, index=identifier.hex())
 
     def _tell(self, pack: PackId, message: str, why: str = "") -> None:
-        data = {"pack": pack.hex(), "why": why} if why else {"pack": pack.hex()}
-        self._emit(Fact("repair.index", message.format(short(pack)), "warning", data))
+        self._teller("repair.index", message.format(short(pack)), pack=pack.hex(), why=why)
 
 
 def _carry_out(

@@ -8,12 +8,12 @@ from holdfast.format.index import Entries
 from holdfast.format.pack import BlobType
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
-from holdfast.kernel.events import Emit, Fact, Tick
+from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import BlobId, PackId, short
 from holdfast.repository import Repository, layout
 from holdfast.repository.locks import Lock
 from holdfast.repository.reindex import delete_all, replace_index
-from holdfast.vaults.archive.mending import NewBlobs, entries_of, locked
+from holdfast.vaults.archive.mending import NewBlobs, Teller, entries_of, locked
 from holdfast.vaults.archive.reach import reach
 from holdfast.vaults.archive.repair import survey
 from holdfast.vaults.archive.repair.aside import Aside
@@ -41,10 +41,10 @@ class PacksOptions:
 class PacksRepair:
     """What a repair of packs did, or would do.
 
-    ``damaged`` are the packs that were replaced, each with the reason; ``gone`` counts those that were not there.
-    ``saved`` blobs were intact in them, ``healed`` ones came from the second vault, ``fetched`` packs came whole from
-    there. ``lost`` are blobs that nobody has; ``needed`` those of them that snapshots need. Outcome is ``failed`` where
-    any are needed.
+    ``damaged`` are the packs that were replaced, each with the reason (empty: it was named); ``gone`` counts those that
+    were not there. ``saved`` blobs were intact in them, ``healed`` ones came from the second vault, ``fetched`` packs
+    came whole from there. ``lost`` are blobs that nobody has; ``needed`` those of them that snapshots need. Outcome is
+    ``failed`` where any are needed.
     """
 
     outcome: Outcome = Outcome.OK
@@ -121,6 +121,7 @@ class _Work:
         self._other_lock = other_lock
         self._locks: list[Lock] = []
         self._emit = emit
+        self._tell = Teller(emit)
         self._cancel = cancel
         self.done = PacksRepair(dry_run=options.dry_run)
         self.new = NewBlobs(repository, dry_run=options.dry_run)
@@ -169,9 +170,10 @@ class _Work:
         else:
             found = self._named(files)
         for pack, why in sorted(found.packs.items()):
-            self._tell(pack, f"Pack {short(pack)} is damaged: {why}.")
+            message = f"Pack {short(pack)} is damaged: {why}." if why else f"Pack {short(pack)} was named."
+            self._tell("repair.pack", message, "warning" if why else "info", pack=pack.hex())
         for pack in sorted(found.gone):
-            self._tell(pack, f"Pack {short(pack)} is gone.")
+            self._tell("repair.pack", f"Pack {short(pack)} is gone.", pack=pack.hex())
         return found
 
     def _named(self, files: IndexFiles) -> Damaged:
@@ -191,15 +193,12 @@ class _Work:
             if pack not in stored and survey.is_gone(self._repository, pack):
                 found.gone.add(pack)
             else:
-                found.packs[pack] = "it was named"
+                found.packs[pack] = ""
         if self._other is not None:
             found.gone.update(
                 pack for pack in files.packs if pack not in stored and survey.is_gone(self._repository, pack)
             )
         return found
-
-    def _tell(self, pack: PackId, message: str) -> None:
-        self._emit(Fact("repair.pack", message, "warning", {"pack": pack.hex()}))
 
     # -- their blobs -----------------------------------------------------------------------------------------------
 
@@ -261,7 +260,7 @@ class _Work:
 
         def damaged(identifier: bytes, error: HoldfastError) -> None:
             message = f"Snapshot {short(identifier)} is damaged: {error.message}"
-            self._emit(Fact("damage.found", message, "error", {"snapshot": identifier.hex()}))
+            self._tell("damage.found", message, "error", snapshot=identifier.hex())
 
         snapshots = repository.snapshots(damaged)
         roots = [snapshot.tree for _, snapshot in snapshots]
@@ -288,7 +287,7 @@ class _Work:
         done.lost |= done.needed
         for identifier, error in lost.items():
             message = f"Blob {short(identifier)}, which a snapshot needs, is lost."
-            self._emit(Fact("damage.found", message, "error", {"blob": identifier.hex(), "why": error.message}))
+            self._tell("damage.found", message, "error", blob=identifier.hex(), why=error.message)
         return written
 
     # -- the end ---------------------------------------------------------------------------------------------------
