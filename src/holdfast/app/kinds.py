@@ -20,11 +20,12 @@ def _thin_archive(context: Context, options: ForgetOptions) -> Forgotten:
     return done[0]
 
 
-KINDS: Mapping[str, tuple[Save, Thin]] = MappingProxyType({"archive": (back_up, _thin_archive)})
-"""Kind of vault -> (what saves into the context's vault, what forgets snapshots in it)."""
+KINDS: Mapping[str, tuple[Save, Thin | None]] = MappingProxyType({"archive": (back_up, _thin_archive)})
+"""Kind of vault -> (what saves into the context's vault, what forgets snapshots in it; None where there is
+only the current one)."""
 
 
-def of_kind(context: Context) -> tuple[Save, Thin]:
+def of_kind(context: Context) -> tuple[Save, Thin | None]:
     """What serves the context's vault. Raises ``Unsupported`` where nothing does."""
     named = context.named
     kind = "archive" if named is None else named.kind

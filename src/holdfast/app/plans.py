@@ -164,7 +164,7 @@ def _into(context: Context, vault: str, plan: NamedPlan, request: BackupRequest)
             raise Cancelled(context.cancel.reason) from error
         return VaultRun(name, error=error)
     # Where the plan does not save by itself, it does not decide about what is kept either.
-    if result.summary.snapshot is None or plan.keep.is_empty or vault not in plan.to:
+    if thin is None or result.summary.snapshot is None or plan.keep.is_empty or vault not in plan.to:
         return VaultRun(name, result)
     return _thinned(context, thin, VaultRun(name, result), plan, request.hostname)
 
