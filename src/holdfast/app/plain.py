@@ -27,8 +27,9 @@ OPENERS: Mapping[str, Callable[[Context, bytes], MirrorVault]] = MappingProxyTyp
 
 def folder_of(storage: Storage) -> bytes | None:
     """The folder on this machine that is the place; None for any other place."""
-    staging = storage.staging()
-    return None if staging is None else os.fsencode(os.path.dirname(os.path.abspath(staging)))
+    from holdfast.storage import LocalStorage
+
+    return storage.folder if isinstance(storage, LocalStorage) else None
 
 
 def kind_of(storage: Storage) -> str | None:

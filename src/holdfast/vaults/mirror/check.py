@@ -25,12 +25,12 @@ NAMED = 100
 _KIND, _FILE, _DIR, _LINK = 0o170000, 0o100000, 0o040000, 0o120000
 
 _WORDS = {
-    "file.missing": "files of the mirror are missing",
-    "file.corrupt": "files of the mirror are not what was copied: their content does not fit its hash",
-    "file.type": "entries of the mirror are something else now",
-    "file.unreadable": "files of the mirror cannot be read",
-    "file.unknown": "entries are in the mirror that no backup put there; the next backup removes them where it works",
-    "file.changed": "files have other times or permissions than the backup gave them",
+    "file.missing": "missing in the mirror",
+    "file.corrupt": "not what was copied (the content does not fit its hash)",
+    "file.type": "something else than was copied",
+    "file.unreadable": "unreadable in the mirror",
+    "file.unknown": "in the mirror, but put there by no backup; the next one removes it from the folders that it mirrors",
+    "file.changed": "with other times or permissions than the backup gave",
 }
 _HINTS = frozenset({"file.unknown", "file.changed"})
 
@@ -66,7 +66,7 @@ class Checker:
             self._here.close()
         report.snapshots = 1 if snapshot is not None else 0
         for kind, files in self._found.items():
-            self._add(kind, f"{len(files):,} {_WORDS[kind]}", files)
+            self._add(kind, f"{len(files):,} {'file' if len(files) == 1 else 'files'} {_WORDS[kind]}", files)
         if any(damage.severity == "error" for damage in report.damage):
             report.outcome = Outcome.FAILED
         report.seconds = self._clock.monotonic() - began

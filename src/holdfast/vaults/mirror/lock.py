@@ -16,21 +16,22 @@ from holdfast.vaults.marker import FOLDER
 
 NAME = b"lock"
 _POLL_SECONDS = 0.25
-_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_NO_NEED = frozenset({errno.ENOENT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 @contextlib.contextmanager
 def hold(root: bytes, *, exclusive: bool, patience: float, clock: Clock, cancel: Cancel | None) -> Iterator[None]:
     """Hold the mirror's lock: alone to write, together with other readers to read.
 
-    Waits ``patience`` seconds for others, then raises ``Locked``. On a read-only medium readers need no lock. Raises
-    ``Denied``, ``Cancelled``.
+    Waits ``patience`` seconds for others, then raises ``Locked``. Readers change nothing: where nobody ever wrote, or
+    on a read-only medium, they need no lock. Raises ``Denied``, ``Cancelled``.
     """
     path = os.path.join(root, FOLDER, NAME)
+    flags = os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        file = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        if exclusive or error.errno not in _READ_ONLY:
+        if exclusive or error.errno not in _NO_NEED:
             raise Denied(
                 f"cannot lock the mirror: {os.fsdecode(path)}: {error.strerror}",
                 hint="Look at the owner and the permissions of the mirror, or run it as another user.",
