@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import archivekit, mirrorkit
 
 from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
@@ -30,7 +31,6 @@ from holdfast.vaults.base import (
 from holdfast.vaults.diff import Change, compare
 from holdfast.vaults.disk import Disk, pairs_with_disk, same_as_disk
 from holdfast.vaults.items import Browsable
-from tests import archivekit, mirrorkit
 
 ALL = Rules.compile([], defaults=False)
 
