@@ -7,18 +7,20 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.safepath import translated
 from holdfast.files.sparse import write_at
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.node import Stat
 from holdfast.sources.directory import Item, open_file, read_small
 from holdfast.vaults.mirror.copying import Copier, hash_of
 from holdfast.vaults.mirror.frames import Frame, Telling
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 SMALL = 1 << 16
 """Files of up to so many bytes are read whole, in one call."""

@@ -6,10 +6,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from holdfast.files.rules import Scope
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.node import Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import HoldfastError, NoSpace, Unavailable
@@ -20,6 +20,9 @@ from holdfast.vaults.mirror.frames import Frame, Telling
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
 from holdfast.vaults.mirror.state import Directory, State
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
