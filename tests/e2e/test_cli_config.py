@@ -110,7 +110,7 @@ def test_vaults_by_name(cli, config: Path, documents: Path, tmp_path: Path) -> N
     near = cli("snapshots", "--vault", "ome")
     assert near.code == 10 and "names no vault 'ome'" in near.err and "Did you mean 'one'?" in near.err
     other = cli("snapshots", "--vault", "plain")
-    assert other.code == 1 and "of the kind mirror" in other.err
+    assert other.code == 10 and "the vault 'plain' is not there" in other.err
     # ./name is always a path.
     assert cli("snapshots", "--vault", "./one", cwd=tmp_path, HOLDFAST_PASSWORD_FILE=str(key)).code == 0
 

@@ -201,7 +201,7 @@ def test_a_kind_of_vault_that_cannot_be_saved_into(cli, plan, tmp_path: Path) ->
     text = path.read_text().replace("to: [one]", "to: [plain, one]")
     path.write_text(text.replace("vaults:\n", f"vaults:\n  plain: {{kind: versioned, location: {tmp_path}/plain}}\n"))
     checked = cli("config", "check")
-    assert checked.code == 0 and "cannot save into vaults of other kinds than archive: plain" in checked.err
+    assert checked.code == 0 and "cannot save into vaults of other kinds than archive, mirror: plain" in checked.err
     done = cli("backup", "docs", **PASSWORD)
     assert done.code == 1 and "the kind versioned" in done.err
     assert len(snapshots(cli, "one")) == 1
@@ -240,3 +240,27 @@ def test_a_password_is_asked_for_by_its_own_command_once(cli, documents: Path, t
     os.unlink(count)
     assert cli("backup", "p").code == 0
     assert count.read_text() == "once\n"
+
+
+def test_a_plan_into_an_archive_and_a_mirror(cli, plan, documents: Path, tmp_path: Path) -> None:
+    plan("keep: {last: 1}", to="[one]")
+    path = cli.home / ".config/holdfast/holdfast.yaml"
+    text = path.read_text().replace("to: [one]", "to: [plain, one]")
+    plain = tmp_path / "plain"
+    path.write_text(text.replace("vaults:\n", f"vaults:\n  plain: {{kind: mirror, location: {plain}}}\n"))
+    missing = cli("backup", "docs", **PASSWORD)
+    assert missing.code == 10 and "the vault 'plain' is not there" in missing.err
+    assert cli("init", "plain").code == 0
+    done = cli("backup", "docs", "--json", **PASSWORD)
+    assert done.code == 0, done.err
+    mirror, archive = (event for event in done.events if event["event"] == "summary" and "vaults" not in event)
+    assert (mirror["kind"], mirror["forgotten"]) == ("mirror", None)
+    assert (archive["kind"], archive["forgotten"], archive["kept"]) == ("archive", 1, 1)
+    assert (plain / str(documents / "notes.txt").lstrip("/")).read_text() == "first line\nsecond line\n"
+    assert "notes.txt" in cli("ls", "-R", "latest", "--vault", "plain").out
+    path.write_text(path.read_text().replace("kind: mirror", "kind: archive"))
+    wrong = cli("snapshots", "--vault", "plain")
+    assert wrong.code == 2 and "is of the kind mirror, and not archive" in wrong.err
+    path.write_text(path.read_text().replace("kind: archive, location", "kind: mirror, protect: true, location", 1))
+    changed = cli("backup", "docs", **PASSWORD)
+    assert changed.code == 2 and "was made with protect: false" in changed.err

@@ -19,7 +19,7 @@ from holdfast.config.secrets import Ask, PasswordChoice, Warn
 from holdfast.config.words import is_name
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock, SystemClock
-from holdfast.kernel.errors import NotFound, Unsupported
+from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.events import Emit
 from holdfast.kernel.secret import Secret
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from holdfast.repository import Repository
     from holdfast.storage import Manner, Storage
     from holdfast.vaults.archive import ArchiveVault
+    from holdfast.vaults.mirror import MirrorVault
 
 CACHE_LIMIT = 4 << 30
 """Bytes of copies in the cache folder unless somebody wants another limit: index, folders and snapshots of some 30
@@ -165,15 +166,17 @@ class Context:
         may work until ``until()`` is true. Raises ``NotFound``, ``WrongPassword``, ``Denied``, ``Corrupt``,
         ``Unsupported``, ``Unavailable``.
         """
+        from holdfast.app.plain import refuse_plain
         from holdfast.storage import ReadOnly, begin
 
-        self.refuse_other_kinds()
         storage = self.storage()
         try:
+            refuse_plain(storage)
             begin(storage)  # what a remote place needs gets ready while the engine is imported
             import holdfast.vaults.archive  # noqa: F401
 
             config = self._read_config(storage)
+            self.check_kind("archive")
             if self.no_lock:
                 storage = ReadOnly(storage)
             if cached:
@@ -184,6 +187,18 @@ class Context:
             )
         finally:
             storage.close()
+
+    @contextmanager
+    def opened_any(self, *, cached: bool = True) -> Iterator[ArchiveVault | MirrorVault]:
+        """The existing vault, of whatever kind it is; see :meth:`opened`."""
+        from holdfast.app.plain import plain_vault
+
+        plain = plain_vault(self)
+        if plain is not None:
+            yield plain
+            return
+        with self.opened(cached=cached) as vault:
+            yield vault
 
     @contextmanager
     def imagined(self) -> Iterator[ArchiveVault]:
@@ -197,8 +212,11 @@ class Context:
 
     def has_vault(self, storage: Storage) -> bool:
         """Whether something that calls itself a vault is at ``storage``."""
+        from holdfast.app.plain import kind_of
         from holdfast.kernel.errors import Unavailable
 
+        if kind_of(storage) is not None:
+            return True
         try:
             storage.size("config")
         except NotFound:
@@ -251,13 +269,13 @@ class Context:
                 location=self.location,
             )
 
-    def refuse_other_kinds(self) -> None:
-        """Raise ``Unsupported`` where a vault of plain files is meant."""
+    def check_kind(self, kind: str) -> None:
+        """Raise ``Invalid`` where the configuration calls the vault, which is of this ``kind``, something else."""
         named = self.named
-        if named is not None and named.kind != "archive":
-            raise Unsupported(
-                f"the vault {named.name!r} is of the kind {named.kind}, which this command does not handle",
-                hint="It works on vaults of the kind archive.",
+        if named is not None and named.kind != kind:
+            raise Invalid(
+                f"the vault {named.name!r} at {named.location} is of the kind {kind}, and not {named.kind}",
+                hint=f"Write 'kind: {kind}' into the configuration, or another location.",
             )
 
     def _perhaps_a_name(self, error: NotFound) -> NotFound:

@@ -20,7 +20,9 @@ def _thin_archive(context: Context, options: ForgetOptions) -> Forgotten:
     return done[0]
 
 
-KINDS: Mapping[str, tuple[Save, Thin | None]] = MappingProxyType({"archive": (back_up, _thin_archive)})
+KINDS: Mapping[str, tuple[Save, Thin | None]] = MappingProxyType(
+    {"archive": (back_up, _thin_archive), "mirror": (back_up, None)}
+)
 """Kind of vault -> (what saves into the context's vault, what forgets snapshots in it; None where there is
 only the current one)."""
 

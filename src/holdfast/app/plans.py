@@ -29,6 +29,7 @@ class PlanRequest:
     tags: tuple[str, ...] = ()
     note: str = ""
     force: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     verbose: bool = False
     estimate: bool = False
@@ -146,6 +147,7 @@ def _request(plan: NamedPlan, request: PlanRequest) -> BackupRequest:
         hostname=plan.host or hostname(),
         note=request.note or plan.note,
         force=request.force,
+        allow_empty=request.allow_empty,
         dry_run=request.dry_run,
         verbose=request.verbose,
         estimate=request.estimate,
@@ -157,6 +159,9 @@ def _into(context: Context, vault: str, plan: NamedPlan, request: BackupRequest)
     name = _name(context, vault)
     try:
         save, thin = of_kind(context)
+        named = context.named
+        if named is None or named.kind == "archive":
+            request = replace(request, allow_empty=False)  # the plan's mirrors were meant
         result = save(context, request)
     except Exception as error:
         if context.cancel.requested:

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 @click.option(
     "--parent", metavar="SNAPSHOT", help="Compare with this snapshot. [default: the latest of host and paths]"
 )
-@click.option("--force", is_flag=True, help="Read every file again, changed or not.")
+@click.option("--force", "--checksum", "force", is_flag=True, help="Read every file again, changed or not.")
+@click.option("--allow-empty", is_flag=True, help="Let a mirror follow a folder that is suddenly empty.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be saved.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @shared()
@@ -66,6 +67,7 @@ def command(
     note: str,
     parent: str | None,
     force: bool,
+    allow_empty: bool,
     dry_run: bool,
     workers: int | None,
 ) -> int:
@@ -93,11 +95,13 @@ def command(
         note=note,
         parent=parent,
         force=force,
+        allow_empty=allow_empty,
         dry_run=dry_run,
         verbose=common.verbose,
         workers=workers,
     )
     with session(common) as here:
+        here.console.lists_items = common.verbose or dry_run
         request = replace(request, estimate=here.console.is_watched)
         if chosen := choose(here, paths, plans, every=every):
             return run_plans(here, chosen, request, to or ((common.vault,) if common.vault else ()), words=len(paths))

@@ -86,6 +86,7 @@ def run_plans(here: Session, plans: list[NamedPlan], request: BackupRequest, to:
         tags=request.tags,
         note=request.note,
         force=request.force,
+        allow_empty=request.allow_empty,
         dry_run=request.dry_run,
         verbose=request.verbose,
         estimate=request.estimate,

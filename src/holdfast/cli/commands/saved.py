@@ -26,11 +26,13 @@ def show(here: Session, result: BackupResult, *, dry_run: bool, **more: Any) -> 
         console.warn(f"{text.name(warning.path)}: {warning.message}")
     console.problems((problem.path, problem.message, problem.during) for problem in summary.problems)
     if not console.quiet:
-        console.line(sentence(summary, dry_run=dry_run))
+        say = sentence if result.kind == "archive" else mirror_sentence
+        console.line(say(summary, dry_run=dry_run))
     console.event(
         "summary",
         outcome=str(summary.outcome),
         location=result.location,
+        kind=result.kind,
         dry_run=dry_run,
         snapshot=summary.snapshot.hex() if summary.snapshot else None,
         parent=summary.parent.hex() if summary.parent else None,
@@ -46,7 +48,7 @@ def show(here: Session, result: BackupResult, *, dry_run: bool, **more: Any) -> 
 
 
 COUNTS = (
-    *("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified"),
+    *("files_new", "files_changed", "files_unmodified", "files_removed", "dirs_new", "dirs_changed", "dirs_unmodified"),
     *("data_blobs", "tree_blobs", "data_added", "data_added_packed", "total_files", "total_bytes", "excluded"),
 )
 
@@ -74,4 +76,20 @@ def sentence(summary: BackupSummary, *, dry_run: bool) -> str:
     ]
     if summary.problems:
         parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
+    return "; ".join(parts)
+
+
+def mirror_sentence(summary: BackupSummary, *, dry_run: bool) -> str:
+    """The same of a vault that holds the files themselves."""
+    begin = "Would mirror" if dry_run else "Mirrored"
+    parts = [
+        f"{begin} {text.plural(summary.total_files, 'file')} ({text.size(summary.total_bytes)})",
+        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_removed:,} removed, "
+        f"{summary.files_unmodified:,} unchanged",
+        f"{text.size(summary.data_added)} to copy"
+        if dry_run
+        else f"{text.size(summary.data_added)} copied in {text.duration(summary.seconds)}",
+    ]
+    if summary.problems:
+        parts.append(f"{text.plural(len(summary.problems), 'item')} could not be mirrored")
     return "; ".join(parts)
