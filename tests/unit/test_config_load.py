@@ -169,7 +169,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_place() -> None:
         ("vaults:\n  v: {location: /v}\n  v: {location: /w}\n", (3, 3), "vaults.v", "twice (first in line 2)", "Join"),
         ("vaults:\n\tv: {}\n", (2, 1), "", "this is no YAML", "Indent with spaces"),
         ("plans: {p: {paths: [*.tmp]}}", (1, 22), "", "this is no YAML", "quotes"),
-        ("plans: {p: {paths: [/a], exclude: [!x y]}}", (1, 36), "plans.p.exclude[0]", "the tag !x", "quotes"),
+        ("plans: {p: {paths: [/a], exclude: [!x y]}}", (1, 36), "plans.p.exclude[0]", "a tag (!word)", "quotes"),
         ("vaults: {}\n---\nplans: {}", (2, 1), "", "this is no YAML", ""),
         ("vaults: {? [a] : {}}", (1, 12), "vaults", "a key has to be a word", ""),
     ],
@@ -198,6 +198,9 @@ def test_no_message_repeats_what_may_be_secret() -> None:
         "vaults: {v: {location: {a: hunter2}}}",
         "vaults: {v: {location: /v, kind: '${S}'}}",
         "notify: {channels: {phone: hunter2}}",
+        "vaults: {v: {location: /v, password: *hunter2}}",
+        "vaults: {v: {location: /v, password: !hunter2 }}",
+        "vaults: {v: {location: 'rest:https://u:a${hunter2-@host/'}}",
         "plans: {p: {paths: [/a], hooks: {before: [{run: hunter2, timeout: '${S}'}]}}}",
     ):
         with pytest.raises(Invalid) as caught:

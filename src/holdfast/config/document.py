@@ -62,7 +62,8 @@ def parse(text: str, environ: Mapping[str, str]) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         spot = Spot(1, 1) if mark is None else Spot(mark.line + 1, mark.column + 1)
-        words = " ".join(part for part in (error.context, error.problem) if part)
+        # A name of an alias may be a password that begins with "*".
+        words = re.sub(r" '[^']{2,}'", "", " ".join(part for part in (error.context, error.problem) if part))
         document.flaws.append(Flaw(spot, (), f"this is no YAML: {words}", _yaml_hint(text, spot)))
     except yaml.YAMLError as error:
         document.flaws.append(Flaw(Spot(1, 1), (), "this is no YAML: " + " ".join(str(error).split())))
@@ -106,9 +107,7 @@ class _Builder:
                 self._note(node, key, "the file holds too many values, or is nested too deeply")
             return None
         if not node.tag.startswith(_STANDARD):
-            self._note(
-                node, key, f"the tag {node.tag} means nothing here", 'Put quotes around text that begins with "!".'
-            )
+            self._note(node, key, "a tag (!word) means nothing here", 'Put quotes around text that begins with "!".')
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, key, depth)
@@ -163,7 +162,7 @@ class _Builder:
             if name is None:
                 return "$"
             if not match[0].endswith("}") or re.fullmatch(VARIABLE, name) is None:
-                self._note(node, key, f"{match[0]} is no variable", "Write ${NAME}, or $$ for a dollar sign.")
+                self._note(node, key, "what stands after ${ is no variable", "Write ${NAME}, or $$ for a dollar sign.")
             elif name not in self._environ:
                 hint = f"Set it, or write $${{{name}}} if the dollar sign is meant."
                 self._note(node, key, f"the environment variable {name} is not set", hint)
