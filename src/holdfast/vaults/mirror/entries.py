@@ -27,7 +27,6 @@ SMALL = 1 << 16
 
 ATTEMPTS = 3
 """How often a file is read that changes meanwhile. The last copy is kept, and looked at again by the next run."""
-
 _KIND, _FILE, _LINK = 0o170000, 0o100000, 0o120000
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -66,8 +65,8 @@ class Entries:
         self._force = force
         self._dry_run = dry_run
         self._copier = Copier()
+        # Asked before a file is copied: whether somebody else copies it.
         self.defer: Callable[[Frame, Item, Stat | None, Record | None], bool] = lambda *_: False
-        """Asked before a file is copied: whether somebody else copies it."""
         self._links: dict[tuple[int, int], _Linked] = {}
 
     # -- files -----------------------------------------------------------------------------------------------------
