@@ -1,7 +1,7 @@
 """Measures vaults of plain files side by side with cp, rsync and rdiff-backup: ``python bench/plain.py --help``.
 
-Whole processes with their start, warm cache, everything on one file system. Every tool has its turn in each round; what is
-compared are medians.
+Whole processes with their start, warm cache, everything on one file system. Every tool has its turn in each round; what
+is compared are medians.
 """
 
 from __future__ import annotations

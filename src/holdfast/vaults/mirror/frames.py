@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from holdfast.files.rules import Scope
 from holdfast.kernel.clock import Clock
@@ -12,6 +14,20 @@ from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.vaults.base import BackupSummary, Problem
 
 TICK_SECONDS = 0.1
+
+VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What the system says of something that is not there any more."""
+
+
+class Deferred(NamedTuple):
+    """A file that a worker copies: its stamp as listed and its size, what to call it when it is done, the hash of the
+    copy that stays if it fails, and whether it changed so recently that it must be looked at again."""
+
+    listed: bytes
+    size: int
+    word: str
+    hash: bytes | None
+    fresh: bool
 
 
 class Frame:
@@ -22,8 +38,8 @@ class Frame:
     """
 
     __slots__ = (
-        *("complete", "entered", "failed", "files", "fix", "here", "key", "kept", "name", "only", "parent", "path"),
-        *("records", "relook", "scope", "size", "st", "wrote", "xattrs"),
+        *("complete", "deferred", "failed", "files", "fix", "here", "key", "kept", "name", "only", "parent", "path"),
+        *("records", "relook", "scope", "size", "st", "ticket", "waiting", "wrote", "xattrs"),
     )
 
     def __init__(
@@ -44,7 +60,10 @@ class Frame:
         self.parent = parent
         self.fix = fix
         self.only = only
-        self.entered = self.failed = self.kept = False
+        self.failed = self.kept = False
+        self.ticket = 0
+        self.waiting = 0  # directories in it that are not done yet, and batches of files that are not copied yet
+        self.deferred: dict[bytes, Deferred] = {}
         self.wrote = False  # something was made, replaced or removed directly in the mirror's directory
         self.relook = False  # a directory in it was given new metadata, so what was known of it is out of date
         self.complete = True  # everything in it was read as it was listed: equal hashes will mean that nothing changed
@@ -85,6 +104,12 @@ class Telling:
         self._done += 1
         self.other(word, path)
 
+    def copied(self, word: str, path: bytes, size: int) -> None:
+        """A file whose content was (or would be) copied."""
+        self.file(word, path, size)
+        self.summary.data_added += size
+        self.summary.data_added_packed += size
+
     def other(self, word: str, path: bytes) -> None:
         """Something that is not counted as a file."""
         if self._everything or (self._changes and word != "unchanged"):
@@ -111,6 +136,19 @@ class Telling:
         if not stat.S_ISDIR(mode):
             self.summary.files_removed += 1
         self.other("removed", path)
+
+    def gone(self, frame: Frame, name: bytes, found: Sequence[tuple[bytes, int]]) -> None:
+        """What went away at and below an entry: paths from there, and modes."""
+        for path, mode in found:
+            self.removed(frame.source(name) + path, mode)
+
+    def unreadable(self, frame: Frame, name: bytes, error: OSError) -> None:
+        """An entry that cannot be read: the mirror keeps its copy, the next run tries again."""
+        frame.complete = False
+        if error.errno in VANISHED:
+            self.warning(frame.source(name), "vanished while the backup was running")
+        else:
+            self.failed(frame.source(name), error.strerror or str(error))
 
     def excluded(self, path: bytes, why: str) -> None:
         """Left out by a rule."""

@@ -44,6 +44,7 @@ class Stamp(NamedTuple):
     st_gid: int
     st_nlink: int
     st_rdev: int
+    st_dev: int = 0
 
     @property
     def kind(self) -> Kind:
