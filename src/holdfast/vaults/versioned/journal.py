@@ -221,7 +221,8 @@ def _catch_up(layout: Layout, index: Index, fresh: bool, tell: Tell) -> None:
         done = index.fact("step")
     _, steps = manifest.files(layout)
     for number, path in steps:
-        if number <= done and number not in waiting:
+        unsure = fresh and number == steps[-1][0]  # a lost index does not tell whether it was carried out
+        if number <= done and number not in waiting and not unsure:
             continue
         records, snapshot = manifest.read_step(path, number)
         changes = list(manifest.changes_of(path, records, number))
