@@ -42,6 +42,7 @@ class BackupRequest:
     note: str = ""
     parent: str | None = None
     force: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     verbose: bool = False
     estimate: bool = False
@@ -50,11 +51,13 @@ class BackupRequest:
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """What came of it: the engine's summary, where it went, and the vault that was made for it, if one was."""
+    """What came of it: the engine's summary, where it went, the vault that was made for it, if one was, and what kind
+    of vault it is."""
 
     location: str
     summary: BackupSummary
     made: NewVault | None
+    kind: str = "archive"
 
 
 def check_request(request: BackupRequest) -> None:
@@ -82,6 +85,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
 
     A dry run makes nothing: where the default vault is missing it counts against an empty one in memory.
     """
+    from holdfast.app.plain import plain_vault
     from holdfast.vaults.base import BackupOptions
 
     check_request(request)
@@ -96,6 +100,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         note=request.note,
         parent=request.parent,
         force=request.force,
+        allow_empty=request.allow_empty,
         one_file_system=request.one_file_system,
         dry_run=request.dry_run,
         verbose=request.verbose,
@@ -104,6 +109,13 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         exclude_texts=lines,
         program=f"holdfast {_version()}",
     )
+    plain = plain_vault(context)
+    if plain is not None:
+        _refuse_inside(_device_and_inode(plain.root), options.paths)
+        summary = plain.backup(options, emit=context.emit, cancel=context.cancel)
+        return BackupResult(plain.location, summary, None, plain.kind)
+    if request.allow_empty:
+        raise Invalid("--allow-empty is for mirrors", hint="An archive keeps what was saved before; leave it out.")
     ahead: list[Ahead] = []
 
     def list_ahead(storage: Storage, until: Callable[[], bool]) -> None:
@@ -118,11 +130,19 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         return BackupResult(vault.location, summary, made)
 
 
+def _device_and_inode(folder: bytes) -> frozenset[tuple[int, int]]:
+    st = os.stat(folder)
+    return frozenset(((st.st_dev, st.st_ino),))
+
+
 def _refuse_own_folder(storage: Storage, paths: Iterable[bytes]) -> None:
-    """Raise ``Invalid`` where a path is the vault, or lies in it: it would grow by what it just stored, every time."""
     from holdfast.vaults.archive.backup.ahead import own_folder
 
-    own = own_folder(storage)
+    _refuse_inside(own_folder(storage), paths)
+
+
+def _refuse_inside(own: frozenset[tuple[int, int]], paths: Iterable[bytes]) -> None:
+    """Raise ``Invalid`` where a path is the vault, or lies in it: it would grow by what it just stored, every time."""
     for path in paths:
         above, name = os.path.split(os.path.abspath(path))
         place = os.path.join(os.path.realpath(above), name)

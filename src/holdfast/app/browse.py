@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot, readable_snapshots
-from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.errors import HoldfastError, NotFound, Unsupported
 from holdfast.kernel.events import Fact
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
     from holdfast.vaults.archive import ArchiveVault
-    from holdfast.vaults.archive.browser import ArchiveBrowser
     from holdfast.vaults.find import Criteria
-    from holdfast.vaults.items import Item
+    from holdfast.vaults.items import Browsable, Item
+    from holdfast.vaults.mirror import MirrorVault
     from holdfast.vaults.stats import VaultStats
 
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Browsing:
     """A vault that can be looked into: all its snapshots (oldest first), and what opens their folders."""
 
-    vault: ArchiveVault
+    vault: ArchiveVault | MirrorVault
     snapshots: Sequence[SnapshotInfo]
-    browser: ArchiveBrowser
+    browser: Browsable
 
 
 @contextmanager
@@ -37,6 +37,13 @@ def browsing(context: Context, *, tolerant: bool = True) -> Iterator[Browsing]:
 
     ``tolerant``: damage is told as ``damage.found`` and passed over; otherwise it raises ``Corrupt``.
     """
+    from holdfast.app.plain import plain_vault
+
+    plain = plain_vault(context)
+    if plain is not None:
+        with plain.reading() as plain_browser:
+            yield Browsing(plain, plain.snapshots(), plain_browser)
+        return
     from holdfast.vaults.archive.browser import ArchiveBrowser
 
     def of_index(identifier: bytes, error: HoldfastError) -> None:
@@ -64,7 +71,7 @@ def ls(
             yield snapshot, item
 
 
-def saved_folder(browser: ArchiveBrowser, snapshot: SnapshotInfo) -> bytes:
+def saved_folder(browser: Browsable, snapshot: SnapshotInfo) -> bytes:
     """The deepest folder of the snapshot that holds everything that was saved: where people want to begin."""
     from holdfast.vaults.disk import tops
 
@@ -93,6 +100,7 @@ def find(
 
 def stats(context: Context, text: str | None, wanted: SnapshotFilter) -> VaultStats:
     """Figures of the vault; growth and restore sizes of one snapshot, or of all that fit ``wanted``."""
+    from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.archive.stats import stats as gather
 
     def of_path(path: bytes, error: HoldfastError) -> None:
@@ -102,4 +110,9 @@ def stats(context: Context, text: str | None, wanted: SnapshotFilter) -> VaultSt
         among = [snapshot for snapshot in there.snapshots if wanted.matches(snapshot)]
         if text is not None:
             among = [find_snapshot(there.snapshots, text, wanted)]
+        if not isinstance(there.vault, ArchiveVault):
+            raise Unsupported(
+                f"{there.vault.location} is a {there.vault.kind}: its size is that of its files",
+                hint=f"du -sh {there.vault.location} tells it; 'holdfast snapshots' counts the files.",
+            )
         return gather(there.vault.repository, among, emit=context.emit, cancel=context.cancel, on_damage=of_path)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from holdfast.app.context import Context
+from holdfast.kernel.errors import Invalid
 from holdfast.vaults.base import CheckOptions, CheckReport
 
 
 def check(context: Context, options: CheckOptions) -> CheckReport:
-    """Check the vault. Damage is in the report, not an exception."""
-    with context.opened(cached=False) as vault:
+    """Check the vault. Damage is in the report, not an exception. ``Invalid``: to ``rebuild`` what it does not have."""
+    with context.opened_any(cached=False) as vault:
+        if options.rebuild and vault.kind == "archive":
+            raise Invalid(
+                "an archive has no state index to rebuild",
+                hint="'holdfast repair index' makes its index anew from what the packs say.",
+            )
         return vault.check(options, emit=context.emit, cancel=context.cancel)
 
 
@@ -25,6 +31,11 @@ _SNAPSHOTS = "'holdfast repair snapshots' makes snapshots anew without what make
 _RECOVER = "'holdfast recover' brings back folders of snapshots that cannot be read."
 _KEYS = "Put back the damaged key from a copy of the vault, or remove it: 'holdfast key list', 'holdfast key remove'."
 _CONFIG = "Put back the file 'config' from a copy of the vault; without it the vault cannot be opened again."
+_COPY = "'holdfast backup' of the same paths copies what is missing or was changed again."
+_CHECKSUM = "'holdfast backup --checksum' compares every file with its source, and copies the damaged ones again."
+_REBUILD = (
+    "'holdfast check --rebuild' makes the state index anew; so does the next backup, which compares all files once."
+)
 _REMEDIES = {
     "index.corrupt": (_INDEX,),
     "index.overlap": (_INDEX, _PACKS),
@@ -40,6 +51,12 @@ _REMEDIES = {
     "key.corrupt": (_KEYS,),
     "config.corrupt": (_CONFIG,),
     "config.missing": (_CONFIG,),
+    "file.missing": (_COPY,),
+    "file.type": (_COPY,),
+    "file.corrupt": (_CHECKSUM,),
+    "file.unreadable": (_CHECKSUM,),
+    "state.missing": (_REBUILD,),
+    "state.corrupt": (_REBUILD,),
     "lock.corrupt": ("If nobody is using the vault, 'holdfast unlock' removes the lock.",),
 }
 

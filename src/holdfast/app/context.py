@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from holdfast.repository import Repository
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
+    from holdfast.vaults.mirror import MirrorVault
 
 CACHE_LIMIT = 4 << 30
 """Bytes of copies in the cache folder unless somebody wants another limit: index, folders and snapshots of some 30
@@ -121,10 +122,12 @@ class Context:
         may work until ``until()`` is true. Raises ``NotFound``, ``WrongPassword``, ``Denied``, ``Corrupt``,
         ``Unsupported``, ``Unavailable``.
         """
+        from holdfast.app.plain import refuse_plain
         from holdfast.storage import ReadOnly, begin
 
         storage = self.storage()
         try:
+            refuse_plain(storage)
             begin(storage)  # what a remote place needs gets ready while the engine is imported
             import holdfast.vaults.archive  # noqa: F401
 
@@ -141,6 +144,18 @@ class Context:
             storage.close()
 
     @contextmanager
+    def opened_any(self, *, cached: bool = True) -> Iterator[ArchiveVault | MirrorVault]:
+        """The existing vault, of whatever kind it is; see :meth:`opened`."""
+        from holdfast.app.plain import plain_vault
+
+        plain = plain_vault(self)
+        if plain is not None:
+            yield plain
+            return
+        with self.opened(cached=cached) as vault:
+            yield vault
+
+    @contextmanager
     def imagined(self) -> Iterator[ArchiveVault]:
         """An empty vault in memory, gone with the ``with`` block: what a dry run without a vault counts against."""
         from holdfast.repository import Repository
@@ -152,8 +167,11 @@ class Context:
 
     def has_vault(self, storage: Storage) -> bool:
         """Whether something that calls itself a vault is at ``storage``."""
+        from holdfast.app.plain import kind_of
         from holdfast.kernel.errors import Unavailable
 
+        if kind_of(storage) is not None:
+            return True
         try:
             storage.size("config")
         except NotFound:

@@ -16,9 +16,8 @@ from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
-    from holdfast.vaults.archive.browser import ArchiveBrowser
     from holdfast.vaults.diff import Difference
-    from holdfast.vaults.items import Item
+    from holdfast.vaults.items import Browsable, Item
 
 Unreadable = Callable[[bytes, str], None]
 """Told what on the disk could not be read, and why."""
@@ -126,14 +125,14 @@ def _rules(context: Context, recorded: Sequence[str], request: DiffRequest) -> R
     return Rules.compile([*lines, *request.excludes], defaults=defaults, cachedir_tag=defaults, home=home)
 
 
-def _find(browser: ArchiveBrowser, snapshot: SnapshotInfo, path: bytes) -> Item | None:
+def _find(browser: Browsable, snapshot: SnapshotInfo, path: bytes) -> Item | None:
     try:
         return browser.find(snapshot, path)
     except NotFound:
         return None
 
 
-def _same_content(browser: ArchiveBrowser) -> Callable[[Item, Item], bool]:
+def _same_content(browser: Browsable) -> Callable[[Item, Item], bool]:
     """Files that were cut differently may still hold the same bytes: compare those, up to the first difference."""
 
     def same(old: Item, new: Item) -> bool:
@@ -152,11 +151,11 @@ def _same_content(browser: ArchiveBrowser) -> Callable[[Item, Item], bool]:
     return same
 
 
-def _content(browser: ArchiveBrowser, item: Item | None) -> Iterable[bytes] | None:
+def _content(browser: Browsable, item: Item | None) -> Iterable[bytes] | None:
     return None if item is None else browser.content(item)
 
 
-def _on_disk(browser: ArchiveBrowser, snapshot: SnapshotInfo, file: bytes) -> tuple[str, Iterable[bytes] | None]:
+def _on_disk(browser: Browsable, snapshot: SnapshotInfo, file: bytes) -> tuple[str, Iterable[bytes] | None]:
     """The name of the disk side, and the content of the file there; None if nothing is there."""
     from holdfast.vaults.disk import Disk, pairs_with_disk
 

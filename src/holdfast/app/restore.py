@@ -30,7 +30,7 @@ def restore(context: Context, text: str, wanted: SnapshotFilter, options: Restor
             "nowhere to restore to",
             hint="Give --target DIR for a new place, or --in-place to put everything back where it was.",
         )
-    with context.opened() as vault:
+    with context.opened_any() as vault:
         snapshot = find_snapshot(readable_snapshots(vault, context.emit), text, wanted)
         absolute = os.path.abspath(options.target) if options.target else b""
         summary = vault.restore(snapshot, replace(options, target=absolute), emit=context.emit, cancel=context.cancel)

@@ -23,7 +23,12 @@ SHOWN_PROBLEMS = 20
 JSON_TICK_SECONDS = 0.2
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
-_MARKS = {"item.new": ("new", "green"), "item.changed": ("changed", "yellow"), "item.unchanged": ("unchanged", "dim")}
+_MARKS = {
+    "item.new": ("new", "green"),
+    "item.changed": ("changed", "yellow"),
+    "item.removed": ("removed", "red"),
+    "item.unchanged": ("unchanged", "dim"),
+}
 
 
 class Console:
@@ -32,7 +37,7 @@ class Console:
     def __init__(self, common: Common) -> None:
         self.json = common.json
         self.quiet = common.quiet
-        self.verbose = common.verbose
+        self.verbose = self.lists_items = common.verbose
         self._colour_allowed = not (common.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb")
         self._progress = self._make_progress()
         self._warned: set[str] = set()
@@ -165,7 +170,7 @@ class Console:
             data = facts_data(fact.data)
             self.event("fact", kind=fact.kind, level=fact.level, message=clean(fact.message), data=data)
         elif fact.kind in _MARKS or fact.kind == "item.excluded":
-            if self.verbose:
+            if self.lists_items and not self.quiet:
                 word, colour = _MARKS.get(fact.kind, ("excluded", "dim"))
                 self.line(f"{self.paint(f'{word:<9}', colour)} {_item(fact)}")
         elif fact.level in ("warning", "error") and not fact.kind.startswith("item."):

@@ -52,6 +52,11 @@ class LocalStorage:
             atomic_create=mounts.has_hard_links(kind), immediate_listing=mounts.lists_at_once(kind), fork_safe=True
         )
 
+    @property
+    def folder(self) -> bytes:
+        """The folder itself, whether it is there or not."""
+        return os.fsencode(self._root)
+
     def prepare(self, folders: Sequence[str]) -> None:
         for folder in folders:
             check_folder(folder)

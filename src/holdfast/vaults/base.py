@@ -76,6 +76,7 @@ class SnapshotFilter:
 class BackupOptions:
     """What to save and how. ``paths`` are as the user gave them (relative ones are kept relative, as restic does).
 
+    ``force`` reads every file again. ``allow_empty`` lets a mirror follow a source that is suddenly empty.
     ``optional`` paths may be missing (a warning). ``parent`` is an id prefix or None for the latest of the same host
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
     ``estimate`` counts everything meanwhile, so that ticks carry totals.
@@ -90,6 +91,7 @@ class BackupOptions:
     note: str = ""
     parent: str | None = None
     force: bool = False
+    allow_empty: bool = False
     one_file_system: bool = False
     dry_run: bool = False
     verbose: bool = False
@@ -104,6 +106,7 @@ class BackupSummary:
     """What a backup did; the counts have the meaning of restic's summary block, bytes are bytes.
 
     ``snapshot`` is None after a dry run. ``added_packed`` is what the new blobs occupy in the vault.
+    ``files_removed``: what a vault with a current tree no longer has in it (no folders); 0 in an archive.
     """
 
     outcome: Outcome = Outcome.OK
@@ -112,6 +115,7 @@ class BackupSummary:
     files_new: int = 0
     files_changed: int = 0
     files_unmodified: int = 0
+    files_removed: int = 0
     dirs_new: int = 0
     dirs_changed: int = 0
     dirs_unmodified: int = 0
@@ -207,9 +211,12 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """``read_data`` None looks at structure only; ``Subset()`` reads every pack."""
+    """``read_data`` None looks at structure only; ``Subset()`` reads every pack. (A vault of plain files reads all of
+    them by default.) ``rebuild`` makes the state index of such a vault anew from its files first.
+    """
 
     read_data: Subset | None = None
+    rebuild: bool = False
     workers: int | None = None
 
 
@@ -218,6 +225,7 @@ class CheckReport:
     """What a check looked at and what it found. Outcome is ``failed`` when any damage is an error."""
 
     outcome: Outcome = Outcome.OK
+    kind: str = "archive"
     snapshots: int = 0
     trees: int = 0
     files: int = 0

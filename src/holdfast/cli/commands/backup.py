@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 @click.option(
     "--parent", metavar="SNAPSHOT", help="Compare with this snapshot. [default: the latest of host and paths]"
 )
-@click.option("--force", is_flag=True, help="Read every file again, changed or not.")
+@click.option("--force", "--checksum", "force", is_flag=True, help="Read every file again, changed or not.")
+@click.option("--allow-empty", is_flag=True, help="Let a mirror follow a folder that is suddenly empty.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be saved.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @shared()
@@ -64,6 +65,7 @@ def command(
     note: str,
     parent: str | None,
     force: bool,
+    allow_empty: bool,
     dry_run: bool,
     workers: int | None,
 ) -> int:
@@ -88,11 +90,13 @@ def command(
         note=note,
         parent=parent,
         force=force,
+        allow_empty=allow_empty,
         dry_run=dry_run,
         verbose=common.verbose,
         workers=workers,
     )
     with session(common) as here:
+        here.console.lists_items = common.verbose or dry_run
         request = replace(request, estimate=here.console.is_watched)
         if len(to) <= 1:
             return _one(here.at(to[0] if to else None), request)
@@ -129,11 +133,13 @@ def _show(here: Session, request: BackupRequest, result: BackupResult) -> int:
         console.warn(f"{text.name(warning.path)}: {warning.message}")
     console.problems((problem.path, problem.message, problem.during) for problem in summary.problems)
     if not console.quiet:
-        console.line(sentence(summary, dry_run=request.dry_run))
+        say = sentence if result.kind == "archive" else mirror_sentence
+        console.line(say(summary, dry_run=request.dry_run))
     console.event(
         "summary",
         outcome=str(summary.outcome),
         location=result.location,
+        kind=result.kind,
         dry_run=request.dry_run,
         snapshot=summary.snapshot.hex() if summary.snapshot else None,
         parent=summary.parent.hex() if summary.parent else None,
@@ -148,7 +154,7 @@ def _show(here: Session, request: BackupRequest, result: BackupResult) -> int:
 
 
 COUNTS = (
-    *("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified"),
+    *("files_new", "files_changed", "files_unmodified", "files_removed", "dirs_new", "dirs_changed", "dirs_unmodified"),
     *("data_blobs", "tree_blobs", "data_added", "data_added_packed", "total_files", "total_bytes", "excluded"),
 )
 
@@ -176,4 +182,20 @@ def sentence(summary: BackupSummary, *, dry_run: bool) -> str:
     ]
     if summary.problems:
         parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
+    return "; ".join(parts)
+
+
+def mirror_sentence(summary: BackupSummary, *, dry_run: bool) -> str:
+    """The same of a vault that holds the files themselves."""
+    begin = "Would mirror" if dry_run else "Mirrored"
+    parts = [
+        f"{begin} {text.plural(summary.total_files, 'file')} ({text.size(summary.total_bytes)})",
+        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_removed:,} removed, "
+        f"{summary.files_unmodified:,} unchanged",
+        f"{text.size(summary.data_added)} to copy"
+        if dry_run
+        else f"{text.size(summary.data_added)} copied in {text.duration(summary.seconds)}",
+    ]
+    if summary.problems:
+        parts.append(f"{text.plural(len(summary.problems), 'item')} could not be mirrored")
     return "; ".join(parts)

@@ -27,21 +27,23 @@ SHOWN_FILES = 10
     metavar="[=5%|n/t]",
     help="Also read the data: all of it, a share picked at random, or part n of t.",
 )
+@click.option("--rebuild", is_flag=True, help="Make the state index of a mirror anew from its files first.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @shared(no_lock=True)
 @click.pass_obj
-def command(common: Common, read_data: Part | None, workers: int | None) -> int:
+def command(common: Common, read_data: Part | None, rebuild: bool, workers: int | None) -> int:
     """Look for damage in a vault.
 
     Without --read-data it looks at keys, index, snapshots and folders, and whether every byte that they need is stored.
-    With it, everything that is stored is read, decrypted and compared with its hash.
+    With it, everything that is stored is read, decrypted and compared with its hash. Of a mirror every file is read and
+    compared in any case.
     """
     from holdfast.app.check import check
 
     subset = Subset(part=read_data.part, percent=read_data.percent) if read_data is not None else None
     with session(common) as here:
         context = replace(here.context, emit=_all_but_findings(here.console))
-        report = check(context, CheckOptions(read_data=subset, workers=workers))
+        report = check(context, CheckOptions(read_data=subset, rebuild=rebuild, workers=workers))
         return _show(here.console, report, data_read=subset is not None)
 
 
@@ -58,6 +60,7 @@ def _show(console: Console, report: CheckReport, *, data_read: bool) -> int:
     console.event(
         "summary",
         outcome=str(report.outcome),
+        kind=report.kind,
         damage=len(errors),
         hints=len(report.damage) - len(errors),
         snapshots=report.snapshots,
@@ -111,6 +114,9 @@ def _tell(console: Console, damage: Damage) -> None:
 def sentence(report: CheckReport, errors: int, *, data_read: bool) -> str:
     """The result in one sentence."""
     begin = f"{text.plural(errors, 'damage', 'damages')} found" if errors else "No damage found"
+    if report.kind != "archive":
+        files = f"{text.plural(report.files, 'file')} read and compared ({text.size(report.bytes_read)})"
+        return f"{begin}: {files} in {text.duration(report.seconds)}"
     looked = [text.plural(report.snapshots, "snapshot"), text.plural(report.files, "file")]
     packs = text.plural(report.packs, "pack")
     looked.append(f"{report.packs_read:,} of {packs} read ({text.size(report.bytes_read)})" if data_read else packs)

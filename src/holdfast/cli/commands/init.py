@@ -34,6 +34,14 @@ CHUNKER_REMARK = (
     metavar="LOCATION",
     help="Cut files where that vault does: copies from it then share data with what is saved here.",
 )
+@click.option(
+    "--kind",
+    type=click.Choice(["archive", "mirror"]),
+    default="archive",
+    show_default=True,
+    help="archive: every version, encrypted. mirror: an exact copy as plain files.",
+)
+@click.option("--protect", is_flag=True, help="Keep the files of a mirror read-only.")
 @from_password
 @shared(locks=False)
 @click.pass_obj
@@ -43,6 +51,8 @@ def command(
     new_key_file: str | None,
     more: tuple[str, ...],
     cut_like: str | None,
+    kind: str,
+    protect: bool,
     from_password_file: str | None,
     from_password_command: str | None,
 ) -> None:
@@ -51,32 +61,48 @@ def command(
     Without LOCATION and --vault, the default vault is made, with a generated key file. Elsewhere the password comes
     from --password-file, --password-command, HOLDFAST_PASSWORD, or a question at the terminal.
     """
-    from holdfast.app.init import init
+    from holdfast.app.init import init, init_mirror
     from holdfast.app.other import other_vault
 
     choice = PasswordChoice(from_password_file, from_password_command)
     if cut_like is None and choice != PasswordChoice():
         raise click.UsageError("--from-password-file and --from-password-command go with --cut-like.")
+    if kind != "archive" and (new_key_file or more or cut_like):
+        raise click.UsageError("--new-key-file, --also-password-file and --cut-like are for archives.")
+    if protect and kind == "archive":
+        raise click.UsageError("--protect goes with --kind mirror.")
     with session(common) as here:
         here = here.at(location)
+        if kind == "mirror":
+            _tell(here, init_mirror(here.context, protect=protect))
+            return
         like = None if cut_like is None else other_vault(here.context, cut_like, choice)
         made = init(here.context, new_key_file=new_key_file, more_password_files=more, cut_like=like)
-        tell_new_vault(here, made)
-        here.console.event(
-            "summary",
-            outcome="ok",
-            location=made.location,
-            id=made.id,
-            keys=list(made.keys),
-            key_file=str(made.key_file) if made.key_file else None,
-            exact_chunker=made.exact_chunker,
-        )
+        _tell(here, made)
+
+
+def _tell(here: Session, made: NewVault) -> None:
+    tell_new_vault(here, made)
+    here.console.event(
+        "summary",
+        outcome="ok",
+        location=made.location,
+        kind=made.kind,
+        id=made.id,
+        keys=list(made.keys),
+        key_file=str(made.key_file) if made.key_file else None,
+        exact_chunker=made.exact_chunker,
+    )
 
 
 def tell_new_vault(here: Session, made: NewVault) -> None:
     """Say what was made, where its key is, and that losing the key loses the vault."""
     console = here.console
     if console.quiet or console.json:
+        return
+    if made.kind != "archive":
+        console.line(f"New {made.kind}: {made.location}")
+        console.line("It is not encrypted: who can read the folder can read the files.")
         return
     console.line(f"New vault: {made.location}")
     if made.key_file is not None:

@@ -1,0 +1,68 @@
+"""Vaults of plain files among the locations that a user can choose: recognised by their mark, opened by their kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from holdfast.kernel.errors import Unsupported
+
+if TYPE_CHECKING:
+    from holdfast.app.context import Context
+    from holdfast.storage import Storage
+    from holdfast.vaults.mirror import MirrorVault
+
+
+def _open_mirror(context: Context, root: bytes) -> MirrorVault:
+    from holdfast.vaults.mirror import open_mirror
+
+    return open_mirror(root, clock=context.clock, patience=context.retry_lock, no_lock=context.no_lock)
+
+
+OPENERS: Mapping[str, Callable[[Context, bytes], MirrorVault]] = MappingProxyType({"mirror": _open_mirror})
+"""Kind of a vault of plain files -> what opens the one in a folder. A new kind is one line here."""
+
+
+def folder_of(storage: Storage) -> bytes | None:
+    """The folder on this machine that is the place; None for any other place."""
+    from holdfast.storage import LocalStorage
+
+    return storage.folder if isinstance(storage, LocalStorage) else None
+
+
+def kind_of(storage: Storage) -> str | None:
+    """The kind of the vault of plain files there; None where there is none. Raises ``Corrupt``, ``Unsupported``."""
+    from holdfast.vaults.marker import read_marker
+
+    root = folder_of(storage)
+    marker = None if root is None else read_marker(root)
+    return None if marker is None else marker.kind
+
+
+def plain_vault(context: Context) -> MirrorVault | None:
+    """The context's vault, if it is one of plain files. Raises ``Unsupported`` for a kind of a later version."""
+    storage = context.storage()
+    try:
+        root, kind = folder_of(storage), kind_of(storage)
+    finally:
+        storage.close()
+    if root is None or kind is None:
+        return None
+    opener = OPENERS.get(kind)
+    if opener is None:
+        raise Unsupported(f"{os.fsdecode(root)} is a vault of the kind {kind!r}", hint="Install a later version.")
+    return opener(context, root)
+
+
+def refuse_plain(storage: Storage) -> None:
+    """Raise ``Unsupported`` where a vault of plain files is: the caller wants an archive."""
+    kind = kind_of(storage)
+    if kind is not None:
+        raise Unsupported(
+            f"{storage.location} is a {kind}, and this command is for archives",
+            hint=f"A {kind} knows backup, restore, snapshots, ls, find, diff, dump and check.",
+            location=storage.location,
+            kind=kind,
+        )

@@ -1,0 +1,103 @@
+"""What the state index remembers of the entries of one directory, and its form in bytes."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from holdfast.files.entry import Kind, kind_of
+from holdfast.format.node import Stat
+
+# mode, mtime, ctime, size, inode, user, group, links, device number. Not the device that it is on: its number may
+# change with every start of the machine.
+_STAMP = struct.Struct("<IqqqQIIIQ")
+_HEAD = struct.Struct("<H")
+_HASH = 32
+
+NEVER = bytes(_STAMP.size)
+"""A stamp that no entry has: what was not read as it stands must be looked at again."""
+
+NO_HASH = bytes(_HASH)
+"""In place of a hash, for folders, devices and pipes."""
+
+
+class Record(NamedTuple):
+    """One entry: ``stat`` of the source when it was read, ``stat`` of its copy when it was finished, and the SHA-256 of
+    a file's content or of a link's target."""
+
+    source: bytes
+    here: bytes
+    hash: bytes
+
+
+class Stamp(NamedTuple):
+    """What a stamp says; the names are those of ``stat``."""
+
+    st_mode: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+    st_size: int
+    st_ino: int
+    st_uid: int
+    st_gid: int
+    st_nlink: int
+    st_rdev: int
+
+    @property
+    def kind(self) -> Kind:
+        """As ``Entry.kind``."""
+        return kind_of(self.st_mode)
+
+
+def stamp(st: Stat) -> bytes:
+    """Everything in ``st`` that changes when the entry does. Two equal stamps of one name mean that nothing did."""
+    mode = st.st_mode
+    if mode & 0o170000 == 0o040000:
+        size = links = 0  # sizes and links of folders mean nothing, and differ between file systems
+    else:
+        size, links = st.st_size, st.st_nlink
+    return _STAMP.pack(
+        mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino,
+        st.st_uid, st.st_gid, links & 0xFFFFFFFF, st.st_rdev & (1 << 64) - 1,
+    )  # fmt: skip
+
+
+def stamp_here(st: Stat) -> bytes:
+    """The same of a copy. A file with several names changes its ctime with each name that is made or removed."""
+    if st.st_nlink > 1 and st.st_mode & 0o170000 != 0o040000:
+        return _STAMP.pack(
+            st.st_mode, st.st_mtime_ns, 0, st.st_size, st.st_ino, st.st_uid, st.st_gid, 2, st.st_rdev & (1 << 64) - 1
+        )
+    return stamp(st)
+
+
+def unstamp(data: bytes) -> Stamp:
+    """What a stamp says."""
+    return Stamp(*_STAMP.unpack(data))
+
+
+def encode(records: dict[bytes, Record]) -> bytes:
+    """The records of one directory, in byte order of names."""
+    pieces: list[bytes] = []
+    for name in sorted(records):
+        record = records[name]
+        pieces += (_HEAD.pack(len(name)), name, *record)
+    return b"".join(pieces)
+
+
+def decode(data: bytes) -> dict[bytes, Record]:
+    """What :func:`encode` made. Raises ``ValueError`` for anything else."""
+    records: dict[bytes, Record] = {}
+    at, size = 0, _STAMP.size
+    fixed = 2 * size + _HASH
+    while at < len(data):
+        if at + 2 > len(data):
+            raise ValueError("records end in the middle")
+        start = at + 2 + (data[at] | data[at + 1] << 8)
+        name = data[at + 2 : start]
+        at = start + fixed
+        if at > len(data):
+            raise ValueError("records end in the middle")
+        middle = start + size
+        records[name] = Record(data[start:middle], data[middle : middle + size], data[middle + size : at])
+    return records
