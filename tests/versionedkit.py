@@ -30,7 +30,11 @@ NOTHING_EXCLUDED = Rules.compile((), defaults=False)
 
 
 def new_vault(root: Path) -> VersionedVault:
-    return VersionedVault.create(os.fsencode(root))
+    return VersionedVault.create(os.fsencode(root), os.urandom(32))
+
+
+def open_vault(root: Path) -> VersionedVault:
+    return VersionedVault.open(os.fsencode(root))
 
 
 def save(
@@ -52,7 +56,11 @@ def save(
 
 
 def bring_back(
-    vault: VersionedVault, target: Path, path: Path | bytes = b"", snapshot: SnapshotInfo | None = None, **changes: object
+    vault: VersionedVault,
+    target: Path,
+    path: Path | bytes = b"",
+    snapshot: SnapshotInfo | None = None,
+    **changes: object,
 ) -> RestoreSummary:
     options = RestoreOptions(target=os.fsencode(target), path=os.fsencode(path), **changes)  # type: ignore[arg-type]
     return vault.restore(snapshot or vault.snapshots()[-1], options, emit=ignore, cancel=Cancel())

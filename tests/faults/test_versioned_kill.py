@@ -92,7 +92,7 @@ def test_a_killed_backup_leaves_the_old_state_or_the_new_one(tmp_path: Path, off
         place = tmp_path / "vault"
         shutil.copytree(pristine, place, symlinks=True)
         vault = VersionedVault.open(os.fsencode(place))
-        ended = killed_at(step, lambda: save(VersionedVault.open(os.fsencode(place)), source))
+        ended = killed_at(step, lambda: save(vault, source))  # noqa: B023
         snapshots = vault.snapshots()  # finishes what can be finished
         report = check(vault)
         assert report.outcome == Outcome.OK, (step, report.damage)

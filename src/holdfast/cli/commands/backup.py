@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     "--parent", metavar="SNAPSHOT", help="Compare with this snapshot. [default: the latest of host and paths]"
 )
 @click.option("--force", "--checksum", "force", is_flag=True, help="Read every file again, changed or not.")
-@click.option("--allow-empty", is_flag=True, help="Let a mirror follow a folder that is suddenly empty.")
+@click.option("--allow-empty", is_flag=True, help="Let a vault of plain files follow a folder that is suddenly empty.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be saved.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @shared()
@@ -133,7 +133,7 @@ def _show(here: Session, request: BackupRequest, result: BackupResult) -> int:
         console.warn(f"{text.name(warning.path)}: {warning.message}")
     console.problems((problem.path, problem.message, problem.during) for problem in summary.problems)
     if not console.quiet:
-        say = sentence if result.kind == "archive" else mirror_sentence
+        say = {"archive": sentence, "mirror": mirror_sentence}.get(result.kind, versioned_sentence)
         console.line(say(summary, dry_run=request.dry_run))
     console.event(
         "summary",
@@ -198,4 +198,22 @@ def mirror_sentence(summary: BackupSummary, *, dry_run: bool) -> str:
     ]
     if summary.problems:
         parts.append(f"{text.plural(len(summary.problems), 'item')} could not be mirrored")
+    return "; ".join(parts)
+
+
+def versioned_sentence(summary: BackupSummary, *, dry_run: bool) -> str:
+    """The same of a vault that also keeps what it replaces."""
+    begin = "Would keep" if dry_run else "Keeps"
+    parts = [
+        f"{begin} {text.plural(summary.total_files, 'file')} ({text.size(summary.total_bytes)})",
+        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_removed:,} removed, "
+        f"{summary.files_unmodified:,} unchanged",
+    ]
+    if not dry_run:
+        history = text.size(summary.data_added_packed - summary.data_added)
+        parts.append(
+            f"{text.size(summary.data_added)} copied, {history} of history, in {text.duration(summary.seconds)}"
+        )
+    if summary.problems:
+        parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
     return "; ".join(parts)

@@ -36,10 +36,11 @@ CHUNKER_REMARK = (
 )
 @click.option(
     "--kind",
-    type=click.Choice(["archive", "mirror"]),
+    type=click.Choice(["archive", "mirror", "versioned"]),
     default="archive",
     show_default=True,
-    help="archive: every version, encrypted. mirror: an exact copy as plain files.",
+    help="archive: every version, encrypted. mirror: an exact copy as plain files. versioned: the same, with the "
+    "history of every file.",
 )
 @click.option("--protect", is_flag=True, help="Keep the files of a mirror read-only.")
 @from_password
@@ -61,7 +62,7 @@ def command(
     Without LOCATION and --vault, the default vault is made, with a generated key file. Elsewhere the password comes
     from --password-file, --password-command, HOLDFAST_PASSWORD, or a question at the terminal.
     """
-    from holdfast.app.init import init, init_mirror
+    from holdfast.app.init import init, init_plain
     from holdfast.app.other import other_vault
 
     choice = PasswordChoice(from_password_file, from_password_command)
@@ -69,12 +70,12 @@ def command(
         raise click.UsageError("--from-password-file and --from-password-command go with --cut-like.")
     if kind != "archive" and (new_key_file or more or cut_like):
         raise click.UsageError("--new-key-file, --also-password-file and --cut-like are for archives.")
-    if protect and kind == "archive":
+    if protect and kind != "mirror":
         raise click.UsageError("--protect goes with --kind mirror.")
     with session(common) as here:
         here = here.at(location)
-        if kind == "mirror":
-            _tell(here, init_mirror(here.context, protect=protect))
+        if kind != "archive":
+            _tell(here, init_plain(here.context, kind, protect=protect))
             return
         like = None if cut_like is None else other_vault(here.context, cut_like, choice)
         made = init(here.context, new_key_file=new_key_file, more_password_files=more, cut_like=like)
@@ -101,7 +102,7 @@ def tell_new_vault(here: Session, made: NewVault) -> None:
     if console.quiet or console.json:
         return
     if made.kind != "archive":
-        console.line(f"New {made.kind}: {made.location}")
+        console.line(f"New {made.kind if made.kind == 'mirror' else 'versioned vault'}: {made.location}")
         console.line("It is not encrypted: who can read the folder can read the files.")
         return
     console.line(f"New vault: {made.location}")

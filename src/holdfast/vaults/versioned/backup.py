@@ -58,8 +58,8 @@ class _Backup:
         targets = self._existing()
         draft = Draft(self._layout, self._index, self._tell, dry_run=options.dry_run)
         scan = Scan(
-            self._index, draft, self._lister(), summary, force=options.force, verbose=options.verbose,
-            clock=self._clock, emit=self._emit, cancel=self._cancel, tell=self._tell,
+            self._index, draft, self._lister(), summary, force=options.force, allow_empty=options.allow_empty,
+            verbose=options.verbose, clock=self._clock, emit=self._emit, cancel=self._cancel, tell=self._tell,
         )  # fmt: skip
         snapshots = self._index.snapshots()
         last = self._still_true(snapshots)
@@ -125,15 +125,16 @@ class _Backup:
         """The snapshot that says everything if this run changes nothing: of the same paths, host, tags and note, and
         nothing in these paths has changed since."""
         options = self._options
-        for snapshot in reversed(snapshots):
+        for snapshot in snapshots[::-1]:
             info = snapshot.describe()
             if (snapshot.roots, info.hostname) != (self._roots, options.hostname):
                 continue
             if (info.tags, info.note) != (options.tags, options.note):
                 return None
-            if snapshot.step == self._index.fact("step"):
-                return snapshot
-            return None if any(map(snapshot.saved, self._index.changed_since(snapshot.step))) else snapshot
+            later = self._index.fact("step") > snapshot.step
+            if later and any(map(snapshot.saved, self._index.changed_since(snapshot.step))):
+                return None
+            return snapshot
         return None
 
     def _snapshot(self, step: int, started_ns: int) -> Snapshot:

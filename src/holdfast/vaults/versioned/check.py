@@ -15,10 +15,11 @@ from holdfast.kernel.errors import Corrupt, HoldfastError
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import CheckOptions, CheckReport, Damage, Outcome
+from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.versioned.former import Reader
 from holdfast.vaults.versioned.index import Index, describe_all, rebuild
 from holdfast.vaults.versioned.journal import is_clean
-from holdfast.vaults.versioned.layout import FOLDER, Layout, place
+from holdfast.vaults.versioned.layout import KIND, Layout, place
 from holdfast.vaults.versioned.model import CURRENT, SAME, Snapshot, Version, join
 
 _MOST_FILES = 100  # names shown with one damage
@@ -41,7 +42,7 @@ class _Check:
         self._clock = clock
         self._emit = emit
         self._cancel = cancel
-        self._report = CheckReport()
+        self._report = CheckReport(kind=KIND)
         self._index = Index.in_memory()
         self._snapshots: list[Snapshot] = []
         self._known: set[str] = set()

@@ -6,15 +6,11 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-import orjson
-
 from holdfast.files.safepath import translated
-from holdfast.kernel.errors import Corrupt, Invalid, NotFound, Unsupported
+from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound
+from holdfast.vaults.marker import FOLDER, Marker, read_marker, write_marker
 
-FOLDER = b".holdfast"
-MARKER = b"vault.json"
 KIND = "versioned"
-FORMAT = 1
 
 _ESCAPED = FOLDER + b"/current"
 """Where the one source folder stands that has the name of our own: ``/.holdfast``."""
@@ -29,10 +25,6 @@ class Layout:
     @property
     def folder(self) -> bytes:
         return self.root + b"/" + FOLDER
-
-    @property
-    def marker(self) -> bytes:
-        return self.folder + b"/" + MARKER
 
     @property
     def lock(self) -> bytes:
@@ -83,66 +75,55 @@ def place(path: bytes) -> bytes:
     return relative
 
 
-def create(root: bytes, random: bytes) -> Layout:
-    """Make an empty vault in a folder that is missing or empty; ``random`` (16 bytes) becomes its identity.
+def create(root: bytes, identifier: bytes) -> Layout:
+    """Make an empty vault in a folder that is missing or empty; ``identifier``: 32 random bytes.
 
-    Raises ``Invalid`` where something else is. A crash leaves a folder without a marker; a further call completes it.
+    Raises ``Invalid`` where something else is, and the errors of ``translated``.
     """
     layout = Layout(os.path.abspath(root))
+    shown = os.fsdecode(layout.root)
     try:
-        os.makedirs(layout.root, exist_ok=True)
-        foreign = [name for name in os.listdir(layout.root) if name != FOLDER]
-        if foreign or os.path.lexists(layout.marker):
+        if os.path.lexists(layout.root) and (not os.path.isdir(layout.root) or os.listdir(layout.root)):
             raise Invalid(
-                f"{os.fsdecode(layout.root)} is not empty.", hint="Choose an empty folder, or one that does not exist."
+                f"{shown} is not an empty folder.", hint="Choose an empty folder, or one that does not exist."
             )
-        for folder in (layout.folder, layout.manifest, layout.history, layout.staging):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.close(os.open(layout.lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        marker = {"kind": KIND, "version": FORMAT, "id": random.hex()}
-        write_durable(layout.marker, orjson.dumps(marker) + b"\n")
+        write_marker(layout.root, Marker(KIND, identifier))
+        _make_folders(layout)
     except OSError as error:
         raise translated(error, "make a vault in", layout.root) from error
     return layout
 
 
 def is_versioned(root: bytes) -> bool:
-    """Whether a versioned vault (of any format version) is in the folder ``root``. Never raises."""
+    """Whether a versioned vault is in the folder ``root``. Never raises."""
     try:
-        return bool(_marker(Layout(root)).get("kind") == KIND)
-    except (OSError, ValueError, AttributeError):
+        marker = read_marker(root)
+    except (OSError, HoldfastError):
         return False
+    return marker is not None and marker.kind == KIND
 
 
 def open_layout(root: bytes) -> Layout:
     """The vault in ``root``. Raises ``NotFound``, ``Unsupported`` (a later format), ``Corrupt``, ``Denied``."""
     layout = Layout(os.path.abspath(root))
-    shown = os.fsdecode(layout.root)
     try:
-        marker = _marker(layout)
-        kind, version = marker.get("kind"), marker.get("version")
-    except FileNotFoundError:
-        raise NotFound(
-            f"There is no versioned vault in {shown}.", hint="'holdfast init LOCATION --kind versioned' makes one."
-        ) from None
+        marker = read_marker(layout.root)
+        if marker is None or marker.kind != KIND:
+            shown = os.fsdecode(layout.root)
+            raise NotFound(
+                f"There is no versioned vault in {shown}.", hint=f"'holdfast init --kind versioned {shown}' makes one."
+            )
+        if os.access(layout.folder, os.W_OK) and not os.path.isdir(layout.staging):
+            _make_folders(layout)  # it was being made when the power failed
     except OSError as error:
         raise translated(error, "open the vault", layout.root) from error
-    except (ValueError, AttributeError) as error:
-        raise Corrupt(
-            f"The marker file of the vault {shown} is damaged: {error}",
-            hint=f"It must hold {{'kind': '{KIND}', 'version': {FORMAT}, 'id': '...'}} as JSON.",
-        ) from error
-    if kind != KIND or version != FORMAT:
-        raise Unsupported(
-            f"The vault {shown} is of the kind {kind!r}, version {version!r}.", hint="Use a newer Holdfast."
-        )
     return layout
 
 
-def _marker(layout: Layout) -> dict[str, object]:
-    with open(layout.marker, "rb") as file:
-        found: dict[str, object] = orjson.loads(file.read(65536))
-    return found
+def _make_folders(layout: Layout) -> None:
+    for folder in (layout.manifest, layout.history, layout.staging):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    os.close(os.open(layout.lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def write_durable(path: bytes, data: bytes) -> None:

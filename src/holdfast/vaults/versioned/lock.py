@@ -14,6 +14,9 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Locked
 from holdfast.vaults.versioned.layout import Layout
 
+_NO_LOCKS = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK})
+"""What file systems without locks say: there is nothing to wait for then."""
+
 _PAUSE = 0.2  # seconds between two tries while waiting
 
 
@@ -57,6 +60,8 @@ def _acquire(fd: int, layout: Layout, exclusive: bool, clock: Clock, patience: f
             fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             return
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise translated(error, "lock the vault", layout.root) from error
         if cancel is not None:

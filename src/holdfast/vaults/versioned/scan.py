@@ -36,7 +36,6 @@ class Seen:
     """What a scan saw, for the summary beside its own counts."""
 
     copied: int = 0
-    removed: int = 0
 
 
 class Scan:
@@ -50,6 +49,7 @@ class Scan:
         summary: BackupSummary,
         *,
         force: bool,
+        allow_empty: bool,
         verbose: bool,
         clock: Clock,
         emit: Emit,
@@ -61,6 +61,7 @@ class Scan:
         self._lister = lister
         self._summary = summary
         self._force = force
+        self._allow_empty = allow_empty
         self._verbose = verbose
         self._clock = clock
         self._emit = emit
@@ -192,7 +193,7 @@ class Scan:
         for above, one in reversed(found):
             before, _ = self._draft.end(above, one, None, 0)
             self._draft.add(Change(above, one.name, before, None))
-            self.seen.removed += 1
+            self._summary.files_removed += one.is_file
             self._tell_change("removed", join(above, one.name), "")
 
     # -- items -----------------------------------------------------------------------------------------------------
@@ -306,7 +307,7 @@ class Scan:
     def _seems_unmounted(self, fd: int, folder: bytes, item: Item, known: Version) -> bool:
         """Whether a folder is on another device than it was and empty: then a disk is missing, and its absence is no
         reason to take its files out of the current tree."""
-        if self._force or not stat.S_ISDIR(item.stat.st_mode) or known.device == item.stat.st_dev & _MASK:
+        if self._allow_empty or not stat.S_ISDIR(item.stat.st_mode) or known.device == item.stat.st_dev & _MASK:
             return False
         path = join(folder, item.name)
         with contextlib.suppress(OSError):
@@ -320,7 +321,7 @@ class Scan:
         if count:
             self._tell(
                 "failed", path, f"is empty and on another device than before, so {count:,} items were kept as they "
-                "are: is the disk mounted? If it is meant to be empty, back up once with --force"
+                "are: is the disk mounted? If it is meant to be empty, back up once with --allow-empty"
             )  # fmt: skip
         return count > 0
 
