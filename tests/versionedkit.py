@@ -95,8 +95,20 @@ def with_ordinary_tools(vault: VersionedVault, path: bytes, step: int, patch: st
     for file in sorted((hidden / "manifest").iterdir()):
         for line in file.read_text().splitlines():
             record = json.loads(line)
-            if record.get("path") == path.decode():
+            if record.get("path") != path.decode():
+                continue
+            if ".base." not in file.name:
                 changes.append((int(file.name[:10]), record))
+                continue
+            # The history of a base's line is of its own version: the change that ended it comes next, if it is there.
+            if changes and changes[-1][0] == record["first"]:
+                changes.pop()
+                changes.append((record["first"], {**record, "history": ended}))
+            else:
+                changes.append((record["first"], {**record, "history": ""}))
+            if "last" in record:
+                ended = record.get("history", "")
+                changes.append((record["last"], {"removed": True, "history": ended}))
     at = [number for number, (made, _) in enumerate(changes) if made <= step]
     if not at or changes[at[-1]][1].get("removed"):
         return None

@@ -67,9 +67,19 @@ def test_snapshots_ls_find_diff_and_dump(cli: Cli, documents: Path, vault: str) 
     diff = cli("diff", first[:8], second[:8], "--vault", vault)
     assert diff.code == 0
     assert "added" in diff.out
-    lines = cli("diff", first[:8], second[:8], "--file", documents / "notes.txt", "--vault", vault)
+    lines = cli("diff", first[:8], second[:8], "--text", documents / "notes.txt", "--vault", vault)
     assert "-line 20" in lines.out
-    dumped = cli("dump", first[:8], documents / "notes.txt", "--vault", vault)
+    shown = cli(
+        "diff", first[:8], second[:8], "--text", documents / "notes.txt", "--open", "--vault", vault, EDITOR="cat"
+    )
+    assert "-line 20" in shown.out
+    broken = cli(
+        "diff", first[:8], second[:8], "--text", documents / "notes.txt", "--open", "--vault", vault, EDITOR="false"
+    )  # fmt: skip
+    assert broken.code == 75
+    assert "EDITOR" in broken.err
+    assert cli("diff", first[:8], "--open", "--vault", vault).code == 2
+    dumped = cli("dump", f"{first[:8]}:{documents}/notes.txt", "--vault", vault)
     assert "line 20\n" in dumped.out
 
 

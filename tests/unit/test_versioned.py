@@ -343,6 +343,12 @@ def test_every_state_comes_back_also_with_ordinary_tools_and_after_pruning(
             assert bring_back(vault, out, source, snapshot).problems == []
             assert state(out) == states[snapshot.id]
             shutil.rmtree(out)
+        with vault.reading() as browser:
+            oldest = browser.state(vault.snapshots()[0])
+        for path, wanted in states[oldest.identifier].items():
+            if wanted[0] == stat.S_IFREG:
+                full = os.fsencode(source) + path
+                assert with_ordinary_tools(vault, full, oldest.step, patch, zstd) == wanted[3]
         disturb(rng, source)
         newest = save(vault, source).snapshot
         assert newest is not None
