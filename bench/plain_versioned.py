@@ -1,8 +1,8 @@
 """How fast a versioned vault is beside ``cp -a``, ``rsync -a`` and ``rdiff-backup`` (where they are installed).
 
 ``python bench/plain_versioned.py FOLDER [--runs 5]`` copies FOLDER (the issue's: 5,815 text files,
-34 MB) into a scratch place, changes 1 % of the copy, and prints the median of wall seconds of whole processes for: first
-run, no change, 1 % changed, restore.
+34 MB) into a scratch place, changes 1 % of the copy, and prints the median of wall seconds of whole processes for:
+first run, no change, 1 % changed, restore.
 """
 
 from __future__ import annotations

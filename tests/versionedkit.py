@@ -92,6 +92,7 @@ def with_ordinary_tools(vault: VersionedVault, path: bytes, step: int, patch: st
     """The content of a file at a step as ``docs/versioned.md`` says: JSON lines, ``patch -R`` and ``zstd -d``."""
     hidden = Path(vault.location) / ".holdfast"
     changes: list[tuple[int, dict[str, object]]] = []
+    ended = ""
     for file in sorted((hidden / "manifest").iterdir()):
         for line in file.read_text().splitlines():
             record = json.loads(line)

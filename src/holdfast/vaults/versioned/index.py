@@ -167,13 +167,15 @@ class Index:
             self._ids.clear()
             raise
 
-    def record(self, number: int, changes: Iterable[tuple[Change, str]], snapshot: Snapshot | None) -> None:
-        """Take over a step; inside of a transaction. Changes come with the history of the version that they end."""
+    def record(self, number: int, changes: Iterable[tuple[Change, str | None]], snapshot: Snapshot | None) -> None:
+        """Take over a step; inside of a transaction. Changes come with the history of the version that they end, None
+        where they end none."""
         ended: list[tuple[Any, ...]] = []
         begun: list[tuple[Any, ...]] = []
         for change, history in changes:
             folder = self._folder(change.folder, make=True)
-            ended.append((number, history, folder, change.name, CURRENT, number))
+            if history is not None:
+                ended.append((number, history, folder, change.name, CURRENT, number))
             if change.after is not None:
                 begun.append(_row(folder, change.after))
         self._db.executemany(

@@ -41,7 +41,7 @@ def commit(
         manifest.write_step(layout, step)
         carry_out(layout, index, step.number, step.changes, tell)
         with index.transaction():
-            ended = (change.before.history if change.before is not None else "" for change in step.changes)
+            ended = (change.before.history if change.before is not None else None for change in step.changes)
             index.record(step.number, zip(step.changes, ended, strict=True), step.snapshot)
             index.refresh(refreshed)  # type: ignore[arg-type]
             index.set_listings(listings)

@@ -111,13 +111,14 @@ def read(path: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def changes_of(path: bytes, records: Iterable[dict[str, Any]], number: int) -> Iterator[tuple[Change, str]]:
-    """The changes that records describe, and the history of what each ends (its ``before`` is left out)."""
+def changes_of(path: bytes, records: Iterable[dict[str, Any]], number: int) -> Iterator[tuple[Change, str | None]]:
+    """The changes that records describe (without their ``before``), and the history of what each ends, None for
+    nothing."""
     for record in records:
         try:
             folder, _, name = path_of(record).rpartition(b"/")
             after = None if record.get("removed") else version_of(record, name, number)
-            yield Change(folder, name, None, after, record.get("staged", 0)), record.get("history", "")
+            yield Change(folder, name, None, after, record.get("staged", 0)), record.get("history")
         except _KNOWN as error:
             raise _damaged(path, f"{type(error).__name__}: {error}") from error
 

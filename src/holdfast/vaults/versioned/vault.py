@@ -11,6 +11,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock, SystemClock
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.events import Emit, Fact, ignore
+from holdfast.kernel.heap import paused_collection
 from holdfast.vaults.base import (
     BackupOptions,
     BackupSummary,
@@ -67,7 +68,7 @@ class VersionedVault:
         if options.dry_run:
             with self._index(cancel, mend=False) as index:
                 return backup(self.layout, index, options, clock=self._clock, emit=emit, cancel=cancel)
-        with self._writing(emit, cancel) as index:
+        with self._writing(emit, cancel) as index, paused_collection():
             return backup(self.layout, index, options, clock=self._clock, emit=emit, cancel=cancel)
 
     def snapshots(self, emit: Emit | None = None) -> Sequence[SnapshotInfo]:
