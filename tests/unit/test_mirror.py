@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.mirrorkit import assert_mirrors, check, copy_of, new_mirror, save, told, tree
 
 from holdfast.files.rules import Rules
 from holdfast.files.xattrs import write_xattrs
@@ -18,7 +19,6 @@ from holdfast.kernel.errors import Corrupt, Invalid, Locked, NotFound, Unsupport
 from holdfast.vaults.base import Outcome
 from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror import make_mirror, open_mirror
-from tests.mirrorkit import assert_mirrors, check, copy_of, new_mirror, save, told, tree
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 AS_USER = pytest.mark.skipif(os.geteuid() == 0, reason="root is not bound by permissions")

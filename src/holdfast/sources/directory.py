@@ -9,10 +9,12 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast.files.rules import Rules, Scope
-from holdfast.format.node import Stat
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 try:
     from holdfast import _native

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-from holdfast.format.node import Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, HoldfastError
@@ -19,6 +19,9 @@ from holdfast.vaults.mirror.records import NO_HASH, Record, stamp, stamp_here, u
 from holdfast.vaults.mirror.run import SNAPSHOT
 from holdfast.vaults.mirror.state import Directory, State
 
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
+
 NAMED = 100
 """How many files of one kind of damage are named; the total tells the rest."""
 
@@ -29,7 +32,7 @@ _WORDS = {
     "file.corrupt": "not what was copied (the content does not fit its hash)",
     "file.type": "something else than was copied",
     "file.unreadable": "unreadable in the mirror",
-    "file.unknown": "in the mirror, but put there by no backup; the next one removes it from the folders that it mirrors",
+    "file.unknown": "in the mirror that no backup put there; the next one removes them from what it mirrors",
     "file.changed": "with other times or permissions than the backup gave",
 }
 _HINTS = frozenset({"file.unknown", "file.changed"})

@@ -7,18 +7,20 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.safepath import translated
 from holdfast.files.sparse import write_at
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.node import Stat
 from holdfast.sources.directory import Item, open_file, read_small
 from holdfast.vaults.mirror.copying import Copier, hash_of
 from holdfast.vaults.mirror.frames import Frame, Telling
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 SMALL = 1 << 16
 """Files of up to so many bytes are read whole, in one call."""
@@ -64,6 +66,8 @@ class Entries:
         self._force = force
         self._dry_run = dry_run
         self._copier = Copier()
+        self.defer: Callable[[Frame, Item, Stat | None, Record | None], bool] = lambda *_: False
+        """Asked before a file is copied: whether somebody else copies it."""
         self._links: dict[tuple[int, int], _Linked] = {}
 
     # -- files -----------------------------------------------------------------------------------------------------
@@ -82,9 +86,10 @@ class Entries:
         try:
             if self._same(frame, fd, item, before, record if intact else None):
                 return
-            self._copy(frame, fd, item, before)
+            if not self.defer(frame, item, before, record):
+                self._copy(frame, fd, item, before)
         except SourceError as problem:
-            self._unreadable(frame, name, problem.error)
+            self.unreadable(frame, name, problem.error)
 
     def _same(self, frame: Frame, fd: int, item: Item, before: Stat | None, intact: Record | None) -> bool:
         """Whether the mirror has this content already, as far as that is likely enough to read both sides."""
@@ -134,7 +139,6 @@ class Entries:
     def _copy(self, frame: Frame, fd: int, item: Item, before: Stat | None) -> None:
         name, st = item
         path = frame.source(name)
-        size = st.st_size
         gone = self._gone(frame, name, before)
         if self._dry_run:
             try:
@@ -142,15 +146,17 @@ class Entries:
             except OSError as error:
                 raise SourceError(error) from error
             self._note(frame, item, NEVER, NO_HASH, 0)
+            size = st.st_size
         else:
-            size = self._write(frame, fd, item, before)
+            size = self.write(frame, fd, item, before)
         self._tell_gone(gone)
-        self._telling.file("new" if before is None else "changed", path, size)
-        self._telling.summary.data_added += size
-        self._telling.summary.data_added_packed += size
+        self._telling.copied("new" if before is None else "changed", path, size)
 
-    def _write(self, frame: Frame, fd: int, item: Item, before: Stat | None) -> int:
-        """Copy a file under a temporary name until it stays still, then put it in its place; how long it is."""
+    def write(self, frame: Frame, fd: int, item: Item, before: Stat | None) -> int:
+        """Copy a file under a temporary name until it stays still, then put it in its place; how long it is.
+
+        Raises ``SourceError``.
+        """
         name = item.name
         place = frame.copy(name)
         frame.wrote = True
@@ -292,7 +298,7 @@ class Entries:
             if st.st_mode & _KIND == _LINK:
                 target = os.readlink(name, dir_fd=fd)
         except OSError as error:
-            self._unreadable(frame, name, error)
+            self.unreadable(frame, name, error)
             return
         if not self._alike(frame, item, before, target):
             gone = self._gone(frame, name, before)
@@ -388,7 +394,7 @@ class Entries:
         for path, mode in gone:
             self._telling.removed(path, mode)
 
-    def _unreadable(self, frame: Frame, name: bytes, error: OSError) -> None:
+    def unreadable(self, frame: Frame, name: bytes, error: OSError) -> None:
         """The mirror keeps its copy; the next run tries again."""
         frame.complete = False
         if error.errno in _VANISHED:

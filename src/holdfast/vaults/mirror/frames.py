@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from holdfast.files.rules import Scope
 from holdfast.kernel.clock import Clock
@@ -12,6 +13,17 @@ from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.vaults.base import BackupSummary, Problem
 
 TICK_SECONDS = 0.1
+
+
+class Deferred(NamedTuple):
+    """A file that a worker copies: its stamp as listed and its size, what to call it when it is done, the hash of the
+    copy that stays if it fails, and whether it changed so recently that it must be looked at again."""
+
+    listed: bytes
+    size: int
+    word: str
+    hash: bytes | None
+    fresh: bool
 
 
 class Frame:
@@ -22,8 +34,8 @@ class Frame:
     """
 
     __slots__ = (
-        *("complete", "entered", "failed", "files", "fix", "here", "key", "kept", "name", "only", "parent", "path"),
-        *("records", "relook", "scope", "size", "st", "wrote", "xattrs"),
+        *("complete", "deferred", "failed", "files", "fix", "here", "key", "kept", "name", "only", "parent", "path"),
+        *("records", "relook", "scope", "size", "st", "ticket", "waiting", "wrote", "xattrs"),
     )
 
     def __init__(
@@ -44,7 +56,10 @@ class Frame:
         self.parent = parent
         self.fix = fix
         self.only = only
-        self.entered = self.failed = self.kept = False
+        self.failed = self.kept = False
+        self.ticket = 0
+        self.waiting = 0  # directories in it that are not done yet, and batches of files that are not copied yet
+        self.deferred: dict[bytes, Deferred] = {}
         self.wrote = False  # something was made, replaced or removed directly in the mirror's directory
         self.relook = False  # a directory in it was given new metadata, so what was known of it is out of date
         self.complete = True  # everything in it was read as it was listed: equal hashes will mean that nothing changed
@@ -84,6 +99,12 @@ class Telling:
         self.summary.total_bytes += size
         self._done += 1
         self.other(word, path)
+
+    def copied(self, word: str, path: bytes, size: int) -> None:
+        """A file whose content was (or would be) copied."""
+        self.file(word, path, size)
+        self.summary.data_added += size
+        self.summary.data_added_packed += size
 
     def other(self, word: str, path: bytes) -> None:
         """Something that is not counted as a file."""

@@ -7,15 +7,18 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.placing import remove_entry, temporary_names
 from holdfast.files.rules import Rules
 from holdfast.files.safepath import Directories, open_own_directory, translated
-from holdfast.format.node import Stat
 from holdfast.kernel.errors import HoldfastError
 from holdfast.sources.directory import list_directory, open_directory
 from holdfast.vaults.marker import FOLDER
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 SALT = b"holdfast mirror"
 PROTECTED = 0o222

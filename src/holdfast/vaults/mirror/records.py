@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.entry import Kind, kind_of
-from holdfast.format.node import Stat
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 # mode, mtime, ctime, size, inode, user, group, links, device number. Not the device that it is on: its number may
 # change with every start of the machine.
@@ -42,6 +44,7 @@ class Stamp(NamedTuple):
     st_gid: int
     st_nlink: int
     st_rdev: int
+    st_dev: int = 0
 
     @property
     def kind(self) -> Kind:

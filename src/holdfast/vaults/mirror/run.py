@@ -14,6 +14,7 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Cancelled, HoldfastError, Invalid, NotFound
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
+from holdfast.kernel.pool import default_size
 from holdfast.sources.directory import Lister
 from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome
 from holdfast.vaults.marker import FOLDER, Marker
@@ -72,12 +73,15 @@ class _Run:
                 Lister(options.rules, SALT, own_folder(self._root), self._devices(sources), options.verbose),
                 here, state, self._telling, self._cancel, self._clock,
                 force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty,
+                workers=default_size(0) if options.workers is None else options.workers,
             )  # fmt: skip
             try:
                 self._mirror(sources, walk, here, state)
             except (HoldfastError, Cancelled):
                 walk.commit()
                 raise
+            finally:
+                walk.close()
             self._count()
             if not options.dry_run:
                 summary.snapshot = self._describe(state, last, sources, started_ns)

@@ -6,20 +6,27 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from holdfast.files.rules import Scope
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.node import Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import HoldfastError, NoSpace, Unavailable
+from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailable
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_directory
 from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror.entries import Entries
-from holdfast.vaults.mirror.frames import Frame, Telling
+from holdfast.vaults.mirror.frames import Deferred, Frame, Telling
+from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
 from holdfast.vaults.mirror.state import Directory, State
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
+
+COPIES_ALONE = 100
+"""Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
 
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
@@ -53,7 +60,9 @@ class Walk:
         force: bool,
         dry_run: bool,
         allow_empty: bool,
+        workers: int = 0,
     ) -> None:
+        """``workers``: processes that copy files, once there are many to copy; 0: this one does."""
         self._lister = lister
         self._here = here
         self._state = state
@@ -64,26 +73,115 @@ class Walk:
         self._dry_run = dry_run
         self._allow_empty = allow_empty
         self._entries = Entries(here, telling, self._forget, force=force, dry_run=dry_run)
+        self._entries.defer = self._defer
+        self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
+        self._copies = 0
+        self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
+        self._ticket = 0
+        self._fresh_ns = 0
         self._committed = clock.monotonic()
 
     def mirror(self, top: Frame) -> None:
         """Mirror one source. Raises ``Cancelled``, ``NoSpace``, ``Unavailable`` and damage of the state."""
         stack = [top]
         try:
-            while stack:
+            while stack or self._hands.waiting:
                 self._cancel.check()
-                frame = stack[-1]
-                if frame.entered:
-                    self._leave(frame)
-                    stack.pop()
-                else:
-                    frame.entered = True
-                    stack += reversed(self._enter(frame))
+                if stack and self._hands.waiting < MOST_WAITING:
+                    frame = stack.pop()
+                    children = self._visit(frame)
+                    stack += reversed(children)
                     self._telling.tick(frame.path)
-        except BaseException:
-            for frame in reversed(stack):
+                for answer in self._hands.answers(wait=not stack or self._hands.waiting >= MOST_WAITING):
+                    self._take(answer)
+        except BaseException as error:
+            if isinstance(error, Cancelled):
+                self._hands.stop()
+            self._hands.close(at_once=True)
+            for frame in sorted(self._open.values(), key=lambda frame: frame.here.count(b"/"), reverse=True):
                 self._close_up(frame)
             raise
+
+    def close(self) -> None:
+        """End the workers."""
+        self._hands.close()
+
+    def _visit(self, frame: Frame) -> list[Frame]:
+        """Enter a directory; it is done at once if it waits for nothing."""
+        self._ticket += 1
+        frame.ticket = self._ticket
+        self._open[frame.ticket] = frame
+        children = self._enter(frame)
+        frame.waiting = len(children)
+        self._send(frame)
+        self._close_done(frame)
+        return children
+
+    def _close_done(self, frame: Frame | None) -> None:
+        """Leave a directory that waits for nothing any more, and so on upwards."""
+        while frame is not None and not frame.waiting:
+            self._leave(frame)
+            del self._open[frame.ticket]
+            frame = frame.parent
+            if frame is not None:
+                frame.waiting -= 1
+
+    # -- copying by others -----------------------------------------------------------------------------------------
+
+    def _defer(self, frame: Frame, item: Item, before: Stat | None, record: Record | None) -> bool:
+        """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
+        self._copies += 1
+        st = item.stat
+        if self._copies <= COPIES_ALONE or not self._hands.size or st.st_nlink > 1:
+            return False
+        if before is not None and before.st_mode & _KIND != _FILE:
+            return False
+        word = "new" if before is None else "changed"
+        known = None if record is None else record.hash
+        frame.deferred[item.name] = Deferred(stamp(st), st.st_size, word, known, st.st_ctime_ns > self._fresh_ns)
+        return True
+
+    def _send(self, frame: Frame) -> None:
+        files: list[tuple[bytes, bytes]] = []
+        size = 0
+        if frame.deferred:
+            frame.wrote = True
+            self._here.writable(frame.here)
+        for name, deferred in frame.deferred.items():
+            files.append((name, deferred.listed))
+            size += deferred.size
+            if len(files) >= FILES or size >= BYTES:
+                self._submit(Batch(frame.ticket, frame.path, frame.here, tuple(files)), frame)
+                files, size = [], 0
+        if files:
+            self._submit(Batch(frame.ticket, frame.path, frame.here, tuple(files)), frame)
+
+    def _submit(self, batch: Batch, frame: Frame) -> None:
+        frame.waiting += 1
+        self._hands.submit(batch)
+
+    def _take(self, answer: Answer) -> None:
+        """What came of one batch."""
+        frame = self._open[answer.ticket]
+        frame.complete = frame.complete and answer.complete
+        for path, why, once in answer.warnings:
+            self._telling.warning(path, why, once=once)
+        for done in answer.files:
+            deferred = frame.deferred.pop(done.name)
+            if done.record is not None:
+                frame.records[done.name] = done.record
+                self._telling.copied(deferred.word, frame.source(done.name), done.size)
+            elif deferred.hash is not None:
+                frame.records[done.name] = NEVER, deferred.hash
+            if done.unreadable is not None:
+                self._entries.unreadable(frame, done.name, done.unreadable)
+            elif done.refused is not None:
+                self._refused(frame, done.name, done.refused)
+            if deferred.fresh and done.record is not None:
+                frame.complete, frame.records[done.name] = False, (NEVER, done.record[1])
+        self._telling.tick(frame.path)
+        frame.waiting -= 1
+        self._close_done(frame)
 
     def commit(self) -> None:
         """Everything that is done becomes durable, first the tree and then what the state says of it."""
@@ -159,6 +257,7 @@ class Walk:
             for name in [name for name in there if name not in wanted]:
                 self._tried(frame, name, self._entries.remove, frame, name, there.pop(name))
         children: list[Frame] = []
+        self._fresh_ns = now - _RACE_NS
         for item in listing.items:
             self._cancel.check()
             name, st = item
@@ -170,9 +269,11 @@ class Walk:
             else:
                 act = self._entries.file if kind == _FILE else self._entries.other
                 self._tried(frame, name, act, frame, fd, item, before, record)
+                if name in frame.deferred:
+                    continue
                 if name not in frame.records and record is not None:
                     frame.records[name] = NEVER, record.hash  # the copy of last time stays
-                if st.st_ctime_ns > now - _RACE_NS and name in frame.records:
+                if st.st_ctime_ns > self._fresh_ns and name in frame.records:
                     frame.complete, frame.records[name] = False, (NEVER, frame.records[name][1])
         return children
 
@@ -226,13 +327,16 @@ class Walk:
         """Do one thing to one entry. What the mirror refuses is a problem; a full or failing disk ends the run."""
         try:
             act(*words)
-        except (NoSpace, Unavailable):
-            raise
         except HoldfastError as error:
-            frame.complete = False
-            self._telling.failed(frame.source(name), error.message)
+            self._refused(frame, name, error)
             return False
         return True
+
+    def _refused(self, frame: Frame, name: bytes, error: HoldfastError) -> None:
+        if isinstance(error, (NoSpace, Unavailable)):
+            raise error
+        frame.complete = False
+        self._telling.failed(frame.source(name), error.message)
 
     def _forget(self, path: bytes) -> None:
         if not self._dry_run:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from holdfast.files.names import Names
 from holdfast.files.safepath import translated
-from holdfast.format.node import Stat
 from holdfast.sources.directory import open_file
 from holdfast.vaults.versioned.former import LONGEST_TEXT, Keeper
 from holdfast.vaults.versioned.index import Index
@@ -16,6 +17,9 @@ from holdfast.vaults.versioned.journal import Tell, clear, commit
 from holdfast.vaults.versioned.layout import Layout, place, step_name
 from holdfast.vaults.versioned.model import CURRENT, LOST, Change, Snapshot, Step, Version, join
 from holdfast.vaults.versioned.staging import Content, Staging
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat  # not at run time: it brings the cryptography along, 12 ms
 
 MOST_CHANGES = 10_000
 MOST_BYTES = 2 << 30
@@ -143,8 +147,6 @@ class Draft:
                 history, digest = self._keeper.keep_long(fd)
                 depth = 0
             else:
-                from hashlib import sha256
-
                 with open(fd, "rb", closefd=False) as file:
                     before = file.read()
                 digest = sha256(before).digest()

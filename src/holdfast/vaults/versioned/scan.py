@@ -8,11 +8,11 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from holdfast.files.names import Names
 from holdfast.files.rules import Scope
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.node import Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.events import Emit, Tick
@@ -23,6 +23,9 @@ from holdfast.vaults.versioned.index import Index
 from holdfast.vaults.versioned.journal import Tell
 from holdfast.vaults.versioned.model import SAME, Change, Version, join
 from holdfast.vaults.versioned.staging import Content, hash_file, read_whole
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat  # not at run time: it brings the cryptography along, 12 ms
 
 _FRESH_NS = 20_000_000
 """A change so soon after another may leave the same ctime: file systems count in ticks of up to 10 ms."""

@@ -8,16 +8,18 @@ import os
 import stat
 from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.entry import kind_of
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.sparse import write_at
 from holdfast.files.xattrs import read_xattrs
-from holdfast.format.node import Stat
 from holdfast.sources.directory import open_file, read_small
 from holdfast.vaults.versioned.layout import Layout
 from holdfast.vaults.versioned.model import Version, Xattrs
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat  # not at run time: it brings the cryptography along, 12 ms
 
 SMALL = 1 << 20
 PIECE = 1 << 20

@@ -1,0 +1,146 @@
+"""Copies of many files by several processes: batches of one directory's files, each answered as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.pool import Pool
+from holdfast.sources.directory import Item, open_directory
+from holdfast.vaults.mirror.entries import Entries, SourceError
+from holdfast.vaults.mirror.frames import Frame
+from holdfast.vaults.mirror.here import Here
+from holdfast.vaults.mirror.records import unstamp
+
+FILES, BYTES = 64, 8 << 20
+"""How much goes into one batch."""
+
+MOST_WAITING = 64
+"""Batches that may wait for their turn: directories stay in memory until theirs are answered."""
+
+
+class Batch(NamedTuple):
+    """Files to copy: the directory on both sides, and (name, stamp as it was listed)."""
+
+    ticket: int
+    path: bytes
+    here: bytes
+    files: tuple[tuple[bytes, bytes], ...]
+
+
+class Copied(NamedTuple):
+    """One file: its record and length, or why there is none (the source's refusal, or the mirror's)."""
+
+    name: bytes
+    record: tuple[bytes, bytes] | None
+    size: int = 0
+    unreadable: OSError | None = None
+    refused: HoldfastError | None = None
+
+
+class Answer(NamedTuple):
+    """What came of a batch. ``complete``: every file was as it was listed. ``warnings``: path, sentence, and whether
+    it is to be told once."""
+
+    ticket: int
+    files: list[Copied]
+    complete: bool
+    warnings: list[tuple[bytes, str, bool]]
+
+
+class Warnings:
+    """What a worker's entries tell."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[bytes, str, bool]] = []
+
+    def warning(self, path: bytes, why: str, *, once: bool = False) -> None:
+        """Keep it for the parent."""
+        if len(self.told) < 100:
+            self.told.append((path, why, once))
+
+
+class Hands:
+    """The workers. Nothing is forked before the first batch; call :meth:`close` or :meth:`stop` at the end."""
+
+    def __init__(self, root: bytes, *, protect: bool, size: int) -> None:
+        self.size = size
+        self.waiting = 0
+        self._pool: Pool[Batch, Answer] | None = None
+        self._start: Callable[[], Callable[[Batch], Iterable[Answer]]] = lambda: _Hand(root, protect=protect).copy
+
+    def submit(self, batch: Batch) -> None:
+        """Give a batch to the workers."""
+        if self._pool is None:
+            self._pool = Pool(self._start, self.size)
+        self._pool.submit(batch)
+        self._pool.begin()
+        self.waiting += 1
+
+    def answers(self, *, wait: bool) -> Iterator[Answer]:
+        """Those that are there; with ``wait`` at least one, if anything is under way. Raises ``Internal``."""
+        if self._pool is None or not self.waiting:
+            return
+        got = False
+        for answer in self._pool.results(idle=0.0 if not wait else 0.1):
+            if answer is not None:
+                self.waiting -= 1
+                got = True
+                yield answer
+                if wait:
+                    return
+            elif got or not wait:
+                return
+
+    def stop(self) -> None:
+        """Let the workers finish what they have begun, and no more."""
+        if self._pool is not None:
+            self._pool.forget_waiting()
+            for _ in self._pool.results():
+                pass
+        self.close()
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.close(at_once=at_once)
+            self._pool = None
+
+
+class _Hand:
+    """One worker: it writes files, and knows nothing of state and order."""
+
+    def __init__(self, root: bytes, *, protect: bool) -> None:
+        self._here = Here(root, protect=protect)
+        self._warnings = Warnings()
+        self._entries = Entries(self._here, self._warnings, lambda _path: None, force=False, dry_run=False)  # type: ignore[arg-type]
+
+    def copy(self, batch: Batch) -> Iterator[Answer]:
+        """Copy the files of one batch; one answer."""
+        frame = Frame(batch.path, batch.here, None)  # type: ignore[arg-type]
+        files: list[Copied] = []
+        try:
+            fd = open_directory(batch.path)
+        except OSError as error:
+            files = [Copied(name, None, unreadable=error) for name, _ in batch.files]
+        else:
+            files = self._copy_all(frame, fd, batch)
+        told, self._warnings.told = self._warnings.told, []
+        yield Answer(batch.ticket, files, frame.complete, told)
+
+    def _copy_all(self, frame: Frame, fd: int, batch: Batch) -> list[Copied]:
+        files: list[Copied] = []
+        try:
+            for name, listed in batch.files:
+                try:
+                    size = self._entries.write(frame, fd, Item(name, unstamp(listed)), None)
+                    files.append(Copied(name, frame.records.pop(name), size))
+                except SourceError as problem:
+                    files.append(Copied(name, None, unreadable=problem.error))
+                except HoldfastError as error:
+                    files.append(Copied(name, None, refused=error))
+        finally:
+            os.close(fd)
+        return files
