@@ -14,7 +14,7 @@ from tests.versionedkit import bring_back, check, new_vault, save, state
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import ignore
 from holdfast.vaults.base import Outcome
-from holdfast.vaults.versioned import VersionedVault
+from holdfast.vaults.versioned import VersionedVault, draft
 
 CHANGING = ("rename", "unlink", "rmdir", "mkdir", "symlink", "fsync", "write", "pwrite", "fchmod", "utime")
 STRIDE = 5
@@ -110,6 +110,34 @@ def test_a_killed_backup_leaves_the_old_state_or_the_new_one(tmp_path: Path, off
         shutil.rmtree(place)
         step += STRIDE
     assert step > 8 * STRIDE, "too few steps were seen for this to mean anything"
+
+
+def test_a_killed_backup_of_many_steps_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "MOST_CHANGES", 2)
+    source, pristine = tmp_path / "source", tmp_path / "pristine"
+    source.mkdir()
+    before(source)
+    save(new_vault(pristine), source)
+    states = [state(source)]
+    after(source)
+    states.append(state(source))
+    ended, step = False, 0
+    while not ended:
+        place = tmp_path / "vault"
+        shutil.copytree(pristine, place, symlinks=True)
+        vault = VersionedVault.open(os.fsencode(place))
+        ended = killed_at(step, lambda: save(vault, source))  # noqa: B023
+        assert check(vault).outcome == Outcome.OK, step
+        assert save(vault, source).outcome == Outcome.OK
+        assert check(vault).damage == [], step
+        assert state(str(place) + str(source)) == states[1]
+        for snapshot, wanted in zip(vault.snapshots(), states, strict=True):
+            out = tmp_path / "out"
+            assert bring_back(vault, out, source, snapshot).problems == []
+            assert state(out) == wanted, step
+            shutil.rmtree(out)
+        shutil.rmtree(place)
+        step += 3
 
 
 def test_a_killed_first_backup_is_gone_on_with(tmp_path: Path) -> None:

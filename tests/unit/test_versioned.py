@@ -18,7 +18,7 @@ from holdfast.kernel.errors import Corrupt, Invalid, Locked, NotFound
 from holdfast.kernel.events import Event, Fact, ignore
 from holdfast.vaults.base import Outcome, Overwrite
 from holdfast.vaults.diff import Change, DiffSummary, compare
-from holdfast.vaults.versioned import VersionedVault, is_versioned
+from holdfast.vaults.versioned import VersionedVault, draft, is_versioned
 from holdfast.vaults.versioned.lock import locked
 
 LINES = [f"line {number}\n" for number in range(200)]
@@ -567,3 +567,80 @@ def test_cancelling_leaves_a_vault_that_goes_on(vault: VersionedVault, source: P
     assert vault.snapshots() == []
     save(vault, source)
     assert check(vault).damage == []
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_of_several_steps_is_one_snapshot(
+    vault: VersionedVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "MOST_CHANGES", 2)
+    rng = random.Random(5)
+    source = tmp_path / "tree"
+    source.mkdir()
+    states = []
+    for _ in range(8):
+        disturb(rng, source)
+        before = len(vault.snapshots())
+        save(vault, source)
+        assert len(vault.snapshots()) <= before + 1
+        assert state(current(vault, source)) == state(source)
+        if len(vault.snapshots()) > before:
+            states.append(state(source))
+    for number, snapshot in enumerate(vault.snapshots()):
+        out = tmp_path / f"out{number}"
+        assert bring_back(vault, out, source, snapshot).problems == []
+        assert state(out) == states[number]
+    assert check(vault).damage == []
+
+
+def test_files_of_many_megabytes_keep_their_history(vault: VersionedVault, source: Path, tmp_path: Path) -> None:
+    rng = random.Random(2)
+    contents = [rng.randbytes(6 << 20), b"text\n" * 1_500_000, b"text\n" * 1_500_000 + b"more\n", b"short\n"]
+    for content in contents:
+        (source / "large").write_bytes(content)
+        save(vault, source)
+    (source / "large").unlink()
+    save(vault, source)
+    for snapshot, content in zip(vault.snapshots(), contents, strict=False):
+        bring_back(vault, tmp_path / "out", source / "large", snapshot)
+        assert (tmp_path / "out/large").read_bytes() == content
+    assert check(vault).damage == []
+
+
+def test_an_empty_folder_on_another_device_is_taken_for_a_missing_disk(vault: VersionedVault, source: Path) -> None:
+    import sqlite3
+
+    save(vault, source)
+    db = sqlite3.connect(os.fsdecode(vault.layout.index))  # as if the folder had been a mounted disk until now
+    with db:
+        db.execute("UPDATE versions SET device = device + 1 WHERE name = ?", (b"docs",))
+    db.close()
+    shutil.rmtree(source / "docs")
+    (source / "docs").mkdir()
+    for _ in range(2):
+        summary = save(vault, source)
+        assert summary.outcome == Outcome.PARTIAL
+        assert "mounted" in summary.problems[0].message
+        assert (current(vault, source) / "docs/notes.txt").exists()
+    assert save(vault, source, allow_empty=True).outcome == Outcome.OK
+    assert not (current(vault, source) / "docs/notes.txt").exists()
+
+
+def test_a_text_may_have_any_line_ends_and_encoding(vault: VersionedVault, source: Path) -> None:
+    path = source / "docs/notes.txt"
+    rng = random.Random(3)
+    words = [rng.randbytes(8).hex().encode() for _ in range(90)]
+    base = [b"caf\xe9 %b\r\n" % word if word < b"8" else b"\xf0\x9f\x8e\x89 \x0c\x1b %b\n" % word for word in words]
+    versions = [
+        b"".join(base),
+        b"".join(base)[:-1],
+        b"".join(base[:40] + [b"\\ No newline at end of file\n", b"@@ -1 +1 @@\n", b"--- x\n"] + base[40:]),
+        b"".join(base[10:]) + b"last without end",
+    ]
+    for version in versions:
+        path.write_bytes(version)
+        save(vault, source)
+    assert histories(vault) == [".diff"] * 3
+    assert [b"".join(vault.read(one, os.fsencode(path))) for one in vault.snapshots()] == versions

@@ -28,8 +28,8 @@ _MOST_FILES = 100  # names shown with one damage
 def check(layout: Layout, options: CheckOptions, *, clock: Clock, emit: Emit, cancel: Cancel) -> CheckReport:
     """Hash every current file and every former version, and compare with the manifest; under a shared lock.
 
-    ``options.read_data`` does not matter: without reading, plain files tell nothing. Changes nothing; an index that is
-    missing or says something else than the manifest is a hint, for the next backup makes it anew.
+    ``options.read_data`` does not matter: without reading, plain files tell nothing. Changes nothing, and expects
+    that no step waits to be carried out (where nobody may write that is a hint, and may look like damage).
     """
     return _Check(layout, clock, emit, cancel).run()
 

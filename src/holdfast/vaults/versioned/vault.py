@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from holdfast.files.entry import Entry
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock, SystemClock
-from holdfast.kernel.errors import Invalid
+from holdfast.kernel.errors import Corrupt, Invalid
 from holdfast.kernel.events import Emit, Fact, ignore
 from holdfast.kernel.heap import paused_collection
 from holdfast.vaults.base import (
@@ -111,6 +111,8 @@ class VersionedVault:
                 discard(self.layout)
             with self._writing(emit, cancel):
                 pass
+        with contextlib.suppress(Corrupt), self._index(cancel):
+            pass  # a step that waits to be carried out is no damage; a damaged manifest is found below
         with self._lock(exclusive=False, cancel=cancel):
             return check(self.layout, options, clock=self._clock, emit=emit, cancel=cancel)
 
