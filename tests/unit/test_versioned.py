@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -644,3 +645,37 @@ def test_a_text_may_have_any_line_ends_and_encoding(vault: VersionedVault, sourc
         save(vault, source)
     assert histories(vault) == [".diff"] * 3
     assert [b"".join(vault.read(one, os.fsencode(path))) for one in vault.snapshots()] == versions
+
+
+def test_paths_longer_than_the_system_takes_at_once(vault: VersionedVault, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    depth, name = 30, "n" * 200
+
+    def deepest() -> int:
+        fd = os.open(source, os.O_RDONLY)
+        for _ in range(depth):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        return fd
+
+    fd = deepest()
+    path = os.fsencode(source) + (b"/" + name.encode()) * depth + b"/file"
+    for text in (b"one\n", b"two\n"):
+        with open("file", "wb", opener=lambda name, flags: os.open(name, flags, dir_fd=fd)) as file:
+            file.write(text)
+        assert save(vault, source).outcome == Outcome.OK
+    os.close(fd)
+    assert [b"".join(vault.read(one, path)) for one in vault.snapshots()] == [b"one\n", b"two\n"]
+    assert check(vault).damage == []
+
+
+def test_a_device_that_we_cannot_make_is_a_problem_and_stops_nothing(vault: VersionedVault, tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root can make devices")
+    summary = save(vault, b"/dev/null", tmp_path)
+    assert summary.outcome == Outcome.PARTIAL
+    assert [problem.path for problem in summary.problems] == [b"/dev/null"]

@@ -16,10 +16,11 @@ from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import CheckOptions, CheckReport, Damage, Outcome
 from holdfast.vaults.marker import FOLDER
+from holdfast.vaults.versioned.current import look_at_current, open_current_folder
 from holdfast.vaults.versioned.former import Reader
 from holdfast.vaults.versioned.index import Index, describe_all, rebuild
 from holdfast.vaults.versioned.journal import is_clean
-from holdfast.vaults.versioned.layout import KIND, Layout, place
+from holdfast.vaults.versioned.layout import KIND, Layout
 from holdfast.vaults.versioned.model import CURRENT, SAME, Snapshot, Version, join
 
 _MOST_FILES = 100  # names shown with one damage
@@ -114,12 +115,9 @@ class _Check:
 
     def _check_kind(self, folder: bytes, version: Version) -> None:
         path = join(folder, version.name)
-        here = self._layout.root + b"/" + place(path)
         try:
-            st = os.lstat(here)
-            sound = stat.S_IFMT(st.st_mode) == stat.S_IFMT(version.mode)
-            if sound and version.target is not None:
-                sound = os.readlink(here) == version.target
+            st, target = look_at_current(self._layout.root, path)
+            sound = stat.S_IFMT(st.st_mode) == stat.S_IFMT(version.mode) and target == version.target
             why = "" if sound else "it is something else in the vault"
         except OSError as error:
             why = error.strerror or str(error)
@@ -153,22 +151,24 @@ class _Check:
                 self._found(Damage("history.unknown", message, "hint"))
 
     def _strays(self) -> Iterator[bytes]:
-        pending = [(b"", self._layout.root)]
+        pending = [b""]
         while pending:
-            path, here = pending.pop()
+            path = pending.pop()
             known = {version.name: version for version in self._index.at(path)}
             try:
-                names = sorted(os.listdir(here))
+                fd = open_current_folder(self._layout.root, path)
+                try:
+                    names = sorted(map(os.fsencode, os.listdir(fd)))
+                finally:
+                    os.close(fd)
             except OSError:
                 continue  # told already, as a folder that is missing
             for name in names:
-                if not path and name == FOLDER:
-                    continue
                 version = known.get(name)
-                if version is None:
+                if version is not None and version.is_dir:
+                    pending.append(join(path, name))
+                elif version is None and (path or name != FOLDER):
                     yield join(path, name)
-                elif version.is_dir and os.path.isdir(here + b"/" + name) and not os.path.islink(here + b"/" + name):
-                    pending.append((join(path, name), here + b"/" + name))
 
     def _damaged(self, kind: str, path: bytes, version: Version, message: str) -> None:
         touched = [one for one in self._snapshots if version.first <= one.step < version.last and one.covers(path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING
 
 from holdfast.files.names import Names
 from holdfast.files.safepath import translated
-from holdfast.sources.directory import open_file
+from holdfast.vaults.versioned.current import open_current
 from holdfast.vaults.versioned.former import LONGEST_TEXT, Keeper
 from holdfast.vaults.versioned.index import Index
 from holdfast.vaults.versioned.journal import Tell, clear, commit
-from holdfast.vaults.versioned.layout import Layout, place, step_name
+from holdfast.vaults.versioned.layout import Layout, step_name
 from holdfast.vaults.versioned.model import CURRENT, LOST, Change, Snapshot, Step, Version, join
 from holdfast.vaults.versioned.staging import Content, Staging
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat  # not at run time: it brings the cryptography along, 12 ms
+
+_CANNOT_MAKE = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 MOST_CHANGES = 10_000
 MOST_BYTES = 2 << 30
@@ -72,9 +75,12 @@ class Draft:
             raise translated(error, "write to the vault", self._layout.root) from error
 
     def make(self, folder: int, name: bytes, version: Version) -> int:
+        """See :meth:`Staging.make`. Raises ``OSError`` for what this user or the vault's file system cannot make."""
         try:
             return self.staging.make(folder, name, version)
         except OSError as error:
+            if error.errno in _CANNOT_MAKE:
+                raise
             raise translated(error, "write to the vault", self._layout.root) from error
 
     def end(self, folder: bytes, version: Version, after: Content | None, staged: int) -> tuple[Version, int]:
@@ -134,7 +140,7 @@ class Draft:
         if self._keeper is None:
             self._keeper = Keeper(self._layout, self.number)
         try:
-            fd = open_file(self._layout.root + b"/" + place(path))
+            fd = open_current(self._layout.root, path)
         except OSError as error:
             self._tell("damage", path, f"its current copy cannot be kept as a former version: {error.strerror}")
             return LOST, 0

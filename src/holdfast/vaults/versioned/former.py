@@ -9,9 +9,9 @@ from hashlib import sha256
 import zstandard
 
 from holdfast.kernel.errors import Corrupt
-from holdfast.sources.directory import open_file
+from holdfast.vaults.versioned.current import open_current
 from holdfast.vaults.versioned.index import Index
-from holdfast.vaults.versioned.layout import Layout, place, step_name
+from holdfast.vaults.versioned.layout import Layout, step_name
 from holdfast.vaults.versioned.model import CURRENT, LOST, SAME, Version, join
 from holdfast.vaults.versioned.staging import PIECE
 from holdfast.vaults.versioned.unified import is_text, make_diff, undo_diff
@@ -142,7 +142,7 @@ class Reader:
 
     def _current(self, path: bytes, version: Version) -> Iterator[bytes]:
         try:
-            fd = open_file(self._layout.root + b"/" + place(path))
+            fd = open_current(self._layout.root, path)
         except OSError as error:
             raise damaged(path, version, f"its current copy: {error.strerror}") from error
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 from holdfast.files.safepath import Directories, check_name, translated
 from holdfast.vaults.versioned import manifest
+from holdfast.vaults.versioned.current import open_current_folder
 from holdfast.vaults.versioned.index import Index, discard, expect, rebuild, usable
 from holdfast.vaults.versioned.layout import Layout, flush_folder, place, step_name
 from holdfast.vaults.versioned.model import Change, Step, join
@@ -163,7 +164,7 @@ def _dress_folders(layout: Layout, index: Index, changes: Iterable[Change]) -> N
         if version is None or not version.is_dir:
             continue
         with contextlib.suppress(OSError):  # gone meanwhile: check will tell
-            fd = os.open(layout.root + b"/" + place(path), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = open_current_folder(layout.root, path)
             try:
                 dress(fd, None, version)
             finally:

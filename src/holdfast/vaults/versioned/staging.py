@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -155,9 +156,10 @@ class Staging:
                 atime_ns=st.st_mtime_ns, xattrs=_plain(xattrs),
             )  # fmt: skip
             return
-        if mode != 0o600:
-            os.fchmod(fd, mode | OWNER_MAY)
-        os.utime(fd, ns=(st.st_mtime_ns, st.st_mtime_ns))
+        with contextlib.suppress(OSError):  # some file systems have neither; the manifest has both
+            if mode != 0o600:
+                os.fchmod(fd, mode | OWNER_MAY)
+            os.utime(fd, ns=(st.st_mtime_ns, st.st_mtime_ns))
 
 
 def dress(folder: int, name: bytes | None, version: Version) -> None:
