@@ -679,3 +679,14 @@ def test_a_device_that_we_cannot_make_is_a_problem_and_stops_nothing(vault: Vers
     summary = save(vault, b"/dev/null", tmp_path)
     assert summary.outcome == Outcome.PARTIAL
     assert [problem.path for problem in summary.problems] == [b"/dev/null"]
+
+
+def test_a_source_behind_a_link_and_a_single_file(vault: VersionedVault, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "way").symlink_to(source)
+    assert save(vault, tmp_path / "way/docs", source / "picture").outcome == Outcome.OK
+    paths = {entry.path for entry in vault.entries(vault.snapshots()[-1])}
+    assert os.fsencode(tmp_path / "way/docs/notes.txt") in paths
+    assert os.fsencode(source / "picture") in paths
+    assert os.fsencode(source / "empty") not in paths
+    assert save(vault, tmp_path / "way/docs", source / "picture").files_unmodified == 3
+    assert check(vault).damage == []

@@ -21,6 +21,7 @@ from holdfast.vaults.versioned.index import Index
 from holdfast.vaults.versioned.layout import Layout
 from holdfast.vaults.versioned.model import Snapshot
 from holdfast.vaults.versioned.scan import Scan, salt
+from holdfast.vaults.versioned.tally import Tally
 
 
 def backup(
@@ -57,9 +58,10 @@ class _Backup:
         summary, options = self._summary, self._options
         targets = self._existing()
         draft = Draft(self._layout, self._index, self._tell, dry_run=options.dry_run)
+        tally = Tally(summary, self._tell, self._emit, verbose=options.verbose, every=options.dry_run)
         scan = Scan(
-            self._index, draft, self._lister(), summary, force=options.force, allow_empty=options.allow_empty,
-            verbose=options.verbose, clock=self._clock, emit=self._emit, cancel=self._cancel, tell=self._tell,
+            self._index, draft, self._lister(), tally, force=options.force, allow_empty=options.allow_empty,
+            clock=self._clock, cancel=self._cancel,
         )  # fmt: skip
         snapshots = self._index.snapshots()
         last = self._still_true(snapshots)
@@ -71,7 +73,7 @@ class _Backup:
                 except OSError as error:
                     self._tell("failed", target, error.strerror or str(error))
             summary.total_files = summary.files_new + summary.files_changed + summary.files_unmodified
-            summary.data_added = scan.seen.copied
+            summary.data_added = tally.copied
             changed = bool(draft.changes) or draft.committed or last is None
             if changed and not options.dry_run:
                 snapshot = self._snapshot(draft.number, started_ns)
@@ -84,7 +86,7 @@ class _Backup:
             with contextlib.suppress(OSError):
                 draft.discard()
             raise
-        summary.data_added_packed = scan.seen.copied + draft.stored
+        summary.data_added_packed = tally.copied + draft.stored
         summary.outcome = Outcome.PARTIAL if summary.problems else Outcome.OK
         summary.seconds = self._clock.monotonic() - began
         return summary

@@ -1,4 +1,4 @@
-"""The vault's current copies by the paths of their sources, also where a path is longer than the system takes at once."""
+"""The current copies in a vault by the paths of their sources, also where a path is too long for the system."""
 
 from __future__ import annotations
 
