@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -108,13 +107,12 @@ def _forget(context: Context, vault: ArchiveVault, options: ForgetOptions, show:
 def _versioned(context: Context) -> VersionedVault | None:
     """The context's vault if it is a versioned one."""
     from holdfast.app.plain import plain_vault
-    from holdfast.vaults.marker import read_marker
 
-    if read_marker(os.fsencode(os.path.expanduser(context.location))) is None:
+    plain = plain_vault(context)
+    if plain is None:
         return None  # most vaults: the engine of versioned ones need not be loaded
     from holdfast.vaults.versioned import VersionedVault
 
-    plain = plain_vault(context)
     return plain if isinstance(plain, VersionedVault) else None
 
 
