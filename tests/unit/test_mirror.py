@@ -520,3 +520,18 @@ def test_holes_stay_holes(tmp_path: Path, source: Path) -> None:
     save(vault, source)
     assert_mirrors(vault, source)
     assert (copy_of(vault, source) / "holes").stat().st_blocks * 512 < 5_000_000
+
+
+def test_a_mirror_at_a_place_whose_name_is_not_text(tmp_path: Path, source: Path) -> None:
+    place = os.fsencode(tmp_path) + b"/caf\xe9 ?%#"
+    make_mirror(place, protect=False, identifier=bytes(32))
+    vault = open_mirror(place)
+    save(vault, source)
+    assert check(vault).files == 4
+    assert_mirrors(vault, source)
+
+
+def test_a_stay_on_one_file_system_keeps_the_folder_of_the_other(tmp_path: Path, source: Path) -> None:
+    vault = new_mirror(tmp_path / "m")
+    save(vault, source, one_file_system=True)
+    assert_mirrors(vault, source)

@@ -15,9 +15,9 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Internal, NoSpace
 from holdfast.kernel.events import Event, Tick
 from holdfast.vaults.base import Outcome
-from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.walk import COPIES_ALONE
+from holdfast.vaults.mirror.writing import Writer, Written
 
 FOLDERS, EACH = 12, 40
 
@@ -100,14 +100,14 @@ def test_a_worker_that_dies_is_our_fault_and_the_next_run_finishes(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vault = new_mirror(tmp_path / "m", protect=True)
-    write, parent = Entries.write, os.getpid()
+    write, parent = Writer.write, os.getpid()
 
-    def die(entries: Entries, frame: object, fd: int, item: object, before: object) -> int:
+    def die(writer: Writer, frame: object, fd: int, item: object, before: object) -> Written:
         if os.getpid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
-        return write(entries, frame, fd, item, before)  # type: ignore[arg-type]
+        return write(writer, frame, fd, item, before)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Entries, "write", die)
+    monkeypatch.setattr(Writer, "write", die)
     with pytest.raises(Internal, match="SIGKILL"):
         save(vault, source, workers=2)
     for path in copy_of(vault, source).rglob("file *"):

@@ -65,7 +65,7 @@ class _Restore:
         self._summary = RestoreSummary(snapshot=snapshot.id)
         self._keep = _folders_around(own)
         self._saved = {os.fsencode(path).strip(b"/") for path in snapshot.paths}
-        self._links: dict[tuple[int, object], bytes] = {}
+        self._links: dict[tuple[int, int, object], bytes] = {}
         self._folders: list[tuple[bytes, Item]] = []
         self._target: Target | None = None
 
@@ -266,7 +266,7 @@ class _Restore:
 
     def _file(self, item: Item, entry: Entry, path: bytes) -> None:
         assert self._target is not None
-        key = (entry.st_ino, item.mark)
+        key = (entry.st_dev, entry.st_ino, item.mark)
         if entry.st_nlink > 1:
             first = self._links.get(key)
             if first is not None and self._link(path, first):

@@ -24,17 +24,19 @@ _ROOT = Stamp(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 0, 1, 0)
 
 
 class MirrorItem:
-    """One entry. ``stamp`` is what ``stat`` said of its source; ``digest`` the SHA-256 of a file's content."""
+    """One entry. ``stamp`` is what ``stat`` said of its source, on the file system ``device``; ``digest`` the SHA-256
+    of a file's content."""
 
-    __slots__ = ("_browser", "digest", "path", "stamp")
+    __slots__ = ("_browser", "device", "digest", "path", "stamp")
 
     passed_over = False
 
-    def __init__(self, browser: MirrorBrowser, path: bytes, found: Stamp, digest: bytes) -> None:
+    def __init__(self, browser: MirrorBrowser, path: bytes, found: Stamp, digest: bytes, device: int = 0) -> None:
         self._browser = browser
         self.path = path
         self.stamp = found
         self.digest = digest
+        self.device = device
 
     @property
     def name(self) -> bytes:
@@ -85,8 +87,9 @@ class MirrorBrowser:
                     hint=f"The nearest folder that it holds is {os.fsdecode(item.path)}.",
                     path=os.fsdecode(path),
                 )
+            device = self._device(above)
             above = above + b"/" + name if above else name
-            item = self._item(above, record)
+            item = self._item(above, record, device)
         return item
 
     def children(self, folder: Item) -> Sequence[MirrorItem]:
@@ -97,7 +100,8 @@ class MirrorBrowser:
         found = self._state.items(above)
         for name in found:
             check_name(name)
-        return [self._item(above + b"/" + name if above else name, found[name]) for name in sorted(found)]
+        device = self._device(above)
+        return [self._item(above + b"/" + name if above else name, found[name], device) for name in sorted(found)]
 
     def content(self, file: Item) -> Iterator[bytes]:
         """The bytes of ``file``. A file that fits into one piece is verified before it is given, a longer one at its
@@ -149,16 +153,20 @@ class MirrorBrowser:
             raise _damaged(item, error.strerror or str(error)) from error
         return Entry.from_stat(
             item.path if item.path != b"/" else b"",
-            _Stat(st),  # type: ignore[arg-type]
+            _Stat(st, item.device),  # type: ignore[arg-type]
             linktarget=target,
             xattrs=xattrs,
             user=self._names.user(st.st_uid),
             group=self._names.group(st.st_gid),
         )
 
-    def _item(self, path: bytes, record: Record) -> MirrorItem:
+    def _device(self, folder: bytes) -> int:
+        row = self._state.directory(folder)
+        return 0 if row is None else row.device
+
+    def _item(self, path: bytes, record: Record, device: int) -> MirrorItem:
         source = record.source if record.source != NEVER else record.here
-        return MirrorItem(self, b"/" + path, unstamp(source), record.hash)
+        return MirrorItem(self, b"/" + path, unstamp(source), record.hash, device)
 
     def _open(self, item: MirrorItem) -> int:
         above, _, name = (self._root + item.path).rpartition(b"/")
@@ -181,11 +189,11 @@ class MirrorBrowser:
 class _Stat:
     """A stamp with the fields of ``os.stat_result`` that a mirror does not keep."""
 
-    def __init__(self, found: Stamp) -> None:
+    def __init__(self, found: Stamp, device: int) -> None:
         self.st_mode, self.st_size, self.st_ino = found.st_mode, found.st_size, found.st_ino
         self.st_uid, self.st_gid, self.st_nlink = found.st_uid, found.st_gid, found.st_nlink
         self.st_mtime_ns = self.st_atime_ns = found.st_mtime_ns
-        self.st_ctime_ns, self.st_rdev, self.st_dev = found.st_ctime_ns, found.st_rdev, 0
+        self.st_ctime_ns, self.st_rdev, self.st_dev = found.st_ctime_ns, found.st_rdev, device
 
 
 def _own(item: Item) -> MirrorItem:

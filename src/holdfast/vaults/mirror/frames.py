@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.vaults.base import BackupSummary, Problem
 
 TICK_SECONDS = 0.1
+
+VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What the system says of something that is not there any more."""
 
 
 class Deferred(NamedTuple):
@@ -132,6 +136,19 @@ class Telling:
         if not stat.S_ISDIR(mode):
             self.summary.files_removed += 1
         self.other("removed", path)
+
+    def gone(self, frame: Frame, name: bytes, found: Sequence[tuple[bytes, int]]) -> None:
+        """What went away at and below an entry: paths from there, and modes."""
+        for path, mode in found:
+            self.removed(frame.source(name) + path, mode)
+
+    def unreadable(self, frame: Frame, name: bytes, error: OSError) -> None:
+        """An entry that cannot be read: the mirror keeps its copy, the next run tries again."""
+        frame.complete = False
+        if error.errno in VANISHED:
+            self.warning(frame.source(name), "vanished while the backup was running")
+        else:
+            self.failed(frame.source(name), error.strerror or str(error))
 
     def excluded(self, path: bytes, why: str) -> None:
         """Left out by a rule."""

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.pool import Pool
 from holdfast.sources.directory import Item, open_directory
-from holdfast.vaults.mirror.entries import Entries, SourceError
 from holdfast.vaults.mirror.frames import Frame
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import unstamp
+from holdfast.vaults.mirror.writing import SourceError, Writer
 
 FILES, BYTES = 64, 8 << 20
 """How much goes into one batch."""
@@ -115,7 +115,7 @@ class _Hand:
     def __init__(self, root: bytes, *, protect: bool) -> None:
         self._here = Here(root, protect=protect)
         self._warnings = Warnings()
-        self._entries = Entries(self._here, self._warnings, lambda _path: None, force=False, dry_run=False)  # type: ignore[arg-type]
+        self._writer = Writer(self._here, self._warnings)
 
     def copy(self, batch: Batch) -> Iterator[Answer]:
         """Copy the files of one batch; one answer."""
@@ -135,8 +135,8 @@ class _Hand:
         try:
             for name, listed in batch.files:
                 try:
-                    size = self._entries.write(frame, fd, Item(name, unstamp(listed)), None)
-                    files.append(Copied(name, frame.records.pop(name), size))
+                    written = self._writer.write(frame, fd, Item(name, unstamp(listed)), None)
+                    files.append(Copied(name, (written.source, written.hash), written.size))
                 except SourceError as problem:
                     files.append(Copied(name, None, unreadable=problem.error))
                 except HoldfastError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.placing import remove_entry, temporary_names
 from holdfast.files.rules import Rules
-from holdfast.files.safepath import Directories, open_own_directory, translated
+from holdfast.files.safepath import Directories, translated
 from holdfast.kernel.errors import HoldfastError
 from holdfast.sources.directory import list_directory, open_directory
 from holdfast.vaults.marker import FOLDER
@@ -37,8 +37,10 @@ class Here:
     that there is no point in going on. ``mask``: permission bits that nothing finished has.
     """
 
-    def __init__(self, root: bytes, *, protect: bool) -> None:
+    def __init__(self, root: bytes, *, protect: bool, forget: Callable[[bytes], None] | None = None) -> None:
+        """``forget`` is told every directory that is removed."""
         self.root = root
+        self._forget = forget
         self.mask = PROTECTED if protect else 0
         self._directories = Directories(open_directory(root), replace=False)
         self._everything = Rules.compile((), defaults=False, ignore_file=b"", cachedir_tag=False).root(b"/")
@@ -114,6 +116,8 @@ class Here:
         if before is not None and stat.S_ISDIR(before.st_mode):
             self._directories.forget(path)
             remove_entry(directory, name)
+            if self._forget is not None:
+                self._forget(path)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
     def discard(self, directory: int, temporary: bytes) -> None:
@@ -131,6 +135,14 @@ class Here:
             return
         except OSError as error:
             raise translated(error, "remove", self._shown(path)) from error
+        if self._forget is not None:
+            self._forget(path)
+
+    def gone(self, path: bytes, before: Stat | None) -> list[tuple[bytes, int]]:
+        """What goes away with the directory that is at ``path``: paths from there (with a slash), and modes."""
+        if before is None or not stat.S_ISDIR(before.st_mode):
+            return []
+        return [(inner[len(path) :], st.st_mode) for inner, st in self.below(path)]
 
     def below(self, path: bytes) -> Iterator[tuple[bytes, Stat]]:
         """Everything below the directory ``path``, with its path in the mirror."""
@@ -154,11 +166,6 @@ class Here:
             self.directory(path), None, kind="dir", st_mode=st.st_mode & ~self.mask, uid=st.st_uid, gid=st.st_gid,
             mtime_ns=st.st_mtime_ns, atime_ns=st.st_atime_ns, xattrs=xattrs,
         )  # fmt: skip
-
-    def open_up(self, path: bytes) -> None:
-        """Let our own user look into ``path`` whatever its permissions are; see ``safepath.open_own_directory``."""
-        above, _, name = path.rpartition(b"/")
-        os.close(open_own_directory(self.directory(above), name))
 
     def sync(self) -> None:
         """Return when everything that was written is on the medium."""

@@ -65,7 +65,7 @@ class _Run:
         options, summary = self._options, self._summary
         sources = self._sources()
         state = State(self._root, write=not options.dry_run)
-        here = Here(self._root, protect=bool(self._marker.settings.get("protect")))
+        here = Here(self._root, protect=bool(self._marker.settings.get("protect")), forget=state.forget)
         try:
             last = state.fact(SNAPSHOT)
             summary.parent = None if last is None else SnapshotId(bytes.fromhex(last["id"]))

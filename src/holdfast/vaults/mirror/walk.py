@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailabl
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_directory
 from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror.entries import Entries
-from holdfast.vaults.mirror.frames import Deferred, Frame, Telling
+from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
@@ -33,7 +32,6 @@ COMMIT_SECONDS = 30.0
 
 _KIND, _DIR, _FILE = 0o170000, 0o040000, 0o100000
 _RACE_NS = 20_000_000  # the file systems' clock stands still for up to 10 ms, so a second change may look like none
-_VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _UNMOUNTED = (
     "this folder is empty now, but the mirror holds what was in it: nothing was removed. Is its disk mounted? "
     "--allow-empty mirrors the empty folder"
@@ -72,7 +70,7 @@ class Walk:
         self._force = force
         self._dry_run = dry_run
         self._allow_empty = allow_empty
-        self._entries = Entries(here, telling, self._forget, force=force, dry_run=dry_run)
+        self._entries = Entries(here, telling, force=force, dry_run=dry_run)
         self._entries.defer = self._defer
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
         self._copies = 0
@@ -174,7 +172,7 @@ class Walk:
             elif deferred.hash is not None:
                 frame.records[done.name] = NEVER, deferred.hash
             if done.unreadable is not None:
-                self._entries.unreadable(frame, done.name, done.unreadable)
+                self._telling.unreadable(frame, done.name, done.unreadable)
             elif done.refused is not None:
                 self._refused(frame, done.name, done.refused)
             if deferred.fresh and done.record is not None:
@@ -225,7 +223,7 @@ class Walk:
     def _lose(self, frame: Frame, error: OSError) -> None:
         """A directory that cannot be read: the mirror keeps what it has of it."""
         self._give_up(frame)
-        if error.errno in _VANISHED:
+        if error.errno in VANISHED:
             self._telling.warning(frame.path, "vanished while the backup was running")
         else:
             self._telling.failed(frame.path, error.strerror or str(error))
@@ -337,10 +335,6 @@ class Walk:
             raise error
         frame.complete = False
         self._telling.failed(frame.source(name), error.message)
-
-    def _forget(self, path: bytes) -> None:
-        if not self._dry_run:
-            self._state.forget(path)
 
     # -- on the way up ---------------------------------------------------------------------------------------------
 
