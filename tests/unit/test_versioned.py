@@ -17,7 +17,7 @@ from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Invalid, Locked, NotFound
 from holdfast.kernel.events import Event, Fact, ignore
-from holdfast.vaults.base import Outcome, Overwrite
+from holdfast.vaults.base import CheckOptions, Outcome, Overwrite
 from holdfast.vaults.diff import Change, DiffSummary, compare
 from holdfast.vaults.versioned import VersionedVault, draft, is_versioned
 from holdfast.vaults.versioned.lock import locked
@@ -690,3 +690,19 @@ def test_a_source_behind_a_link_and_a_single_file(vault: VersionedVault, source:
     assert os.fsencode(source / "empty") not in paths
     assert save(vault, tmp_path / "way/docs", source / "picture").files_unmodified == 3
     assert check(vault).damage == []
+
+
+def test_a_rotten_page_of_the_index_is_named_and_rebuilt(vault: VersionedVault, source: Path) -> None:
+    for number in range(600):
+        (source / f"file {number}").touch()
+    save(vault, source)
+    index = Path(os.fsdecode(vault.layout.index))
+    data = bytearray(index.read_bytes())
+    data[8192:-4096] = b"\xa5" * (len(data) - 12288)
+    index.write_bytes(data)
+    with pytest.raises(Corrupt) as raised:
+        list(vault.entries(vault.snapshots()[-1]))
+    assert "--rebuild" in raised.value.hint
+    rebuilt = vault.check(CheckOptions(rebuild=True), emit=ignore, cancel=Cancel())
+    assert rebuilt.damage == []
+    assert save(vault, source).files_unmodified == 604

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from holdfast.kernel.errors import Corrupt, Denied
+from holdfast.kernel.errors import Corrupt, Denied, NoSpace, Unavailable
 from holdfast.vaults.versioned import manifest
 from holdfast.vaults.versioned.layout import Layout
 from holdfast.vaults.versioned.model import (
@@ -310,6 +310,22 @@ def _based(path: bytes, records: list[dict[str, Any]]) -> Iterator[tuple[bytes, 
         if "snapshot" not in record:
             folder, _, name = manifest.path_of(record).rpartition(b"/")
             yield folder, manifest.version_of(record, name, 0)
+
+
+@contextlib.contextmanager
+def translating(layout: Layout) -> Iterator[None]:
+    """Turn what SQLite says of the index into ``NoSpace``, ``Unavailable`` or ``Corrupt``."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        shown, code = os.fsdecode(layout.index), getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise NoSpace(f"cannot write {shown}: {error}", hint="Free some space; the next run goes on.") from error
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY):
+            raise Unavailable(f"cannot use {shown}: {error}", hint="Look at the disk, and who else uses it.") from error
+        raise Corrupt(
+            f"The index {shown} is damaged: {error}", hint="'holdfast check --rebuild' makes it anew from the manifest."
+        ) from error
 
 
 def discard(layout: Layout) -> None:

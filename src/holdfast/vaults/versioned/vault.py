@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 
 from holdfast.files.entry import Entry
+from holdfast.files.safepath import translated
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock, SystemClock
 from holdfast.kernel.errors import Corrupt, Invalid
@@ -23,7 +24,7 @@ from holdfast.vaults.base import (
 )
 from holdfast.vaults.items import walk
 from holdfast.vaults.versioned.browser import VersionedBrowser
-from holdfast.vaults.versioned.index import Index, discard, rebuild
+from holdfast.vaults.versioned.index import Index, discard, rebuild, translating
 from holdfast.vaults.versioned.journal import is_clean, recover
 from holdfast.vaults.versioned.layout import KIND, Layout, create, open_layout
 from holdfast.vaults.versioned.lock import locked
@@ -139,6 +140,7 @@ class VersionedVault:
         """The index, under a shared lock. With ``mend``, and where we may write, what a killed run left is finished
         first; else the state is taken from the manifest as it is."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(translating(self.layout))
             lock = stack.enter_context(contextlib.ExitStack())
             lock.enter_context(self._lock(exclusive=False, cancel=cancel))
             if is_clean(self.layout):
@@ -151,7 +153,10 @@ class VersionedVault:
                 index = Index.open(self.layout, write=False)
             else:
                 index = Index.in_memory()
-                rebuild(self.layout, index)
+                try:
+                    rebuild(self.layout, index)
+                except OSError as error:
+                    raise translated(error, "read the vault", self.root) from error
             stack.callback(index.close)
             yield index
 
@@ -160,7 +165,7 @@ class VersionedVault:
         def tell(kind: str, path: bytes, why: str) -> None:
             emit(Fact(f"item.{kind}", why, "warning", {"path": path, "why": why}))
 
-        with self._lock(exclusive=True, cancel=cancel):
+        with translating(self.layout), self._lock(exclusive=True, cancel=cancel):
             index = recover(self.layout, tell)
             try:
                 yield index
