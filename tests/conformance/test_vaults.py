@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import archivekit, mirrorkit
+from tests import archivekit, mirrorkit, versionedkit
 
 from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
@@ -77,6 +77,7 @@ def _copy_in_mirror(place: Path, source: Path) -> Path:
 KINDS = (
     Kind("archive", archivekit.new_vault, archivekit.open_vault, _browse_archive, _largest_pack),
     Kind("mirror", mirrorkit.new_mirror, _open_mirror, _browse_mirror, _copy_in_mirror),
+    Kind("versioned", versionedkit.new_vault, versionedkit.open_vault, _browse_mirror, _copy_in_mirror),
 )
 """A static list, so that no kind drops out unseen. A new kind is one line here."""
 

@@ -115,7 +115,9 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         summary = plain.backup(options, emit=context.emit, cancel=context.cancel)
         return BackupResult(plain.location, summary, None, plain.kind)
     if request.allow_empty:
-        raise Invalid("--allow-empty is for mirrors", hint="An archive keeps what was saved before; leave it out.")
+        raise Invalid(
+            "--allow-empty is for vaults of plain files", hint="An archive keeps what was saved before; leave it out."
+        )
     ahead: list[Ahead] = []
 
     def list_ahead(storage: Storage, until: Callable[[], bool]) -> None:

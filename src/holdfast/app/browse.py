@@ -15,10 +15,10 @@ from holdfast.kernel.events import Fact
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
+    from holdfast.app.plain import PlainVault
     from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.find import Criteria
     from holdfast.vaults.items import Browsable, Item
-    from holdfast.vaults.mirror import MirrorVault
     from holdfast.vaults.stats import VaultStats
 
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Browsing:
     """A vault that can be looked into: all its snapshots (oldest first), and what opens their folders."""
 
-    vault: ArchiveVault | MirrorVault
+    vault: ArchiveVault | PlainVault
     snapshots: Sequence[SnapshotInfo]
     browser: Browsable
 

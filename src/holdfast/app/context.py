@@ -24,12 +24,12 @@ from holdfast.kernel.events import Emit
 from holdfast.kernel.secret import Secret
 
 if TYPE_CHECKING:
+    from holdfast.app.plain import PlainVault
     from holdfast.config.locate import Configured
     from holdfast.config.settings import NamedVault, Settings
     from holdfast.repository import Repository
     from holdfast.storage import Manner, Storage
     from holdfast.vaults.archive import ArchiveVault
-    from holdfast.vaults.mirror import MirrorVault
 
 CACHE_LIMIT = 4 << 30
 """Bytes of copies in the cache folder unless somebody wants another limit: index, folders and snapshots of some 30
@@ -189,7 +189,7 @@ class Context:
             storage.close()
 
     @contextmanager
-    def opened_any(self, *, cached: bool = True) -> Iterator[ArchiveVault | MirrorVault]:
+    def opened_any(self, *, cached: bool = True) -> Iterator[ArchiveVault | PlainVault]:
         """The existing vault, of whatever kind it is; see :meth:`opened`."""
         from holdfast.app.plain import plain_vault
 

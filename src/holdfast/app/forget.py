@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.archive.prune import PruneSummary
+    from holdfast.vaults.versioned import VersionedVault
 
 SHOWN = 3
 
@@ -66,6 +67,12 @@ def forget(
     what a prune raises; what was told by then is done.
     """
     _refuse_unclear(options)
+    versioned = _versioned(context)
+    if versioned is not None:
+        done = _forget_versions(context, versioned, options, show)
+        if tell is not None:
+            tell(done)
+        return None
     with context.opened() as vault:
         done = _forget(context, vault, options, show)
         if tell is not None:
@@ -95,6 +102,35 @@ def _forget(context: Context, vault: ArchiveVault, options: ForgetOptions, show:
 
             delete(vault.repository, going, lock, emit=context.emit, cancel=context.cancel)
     return Forgotten(made, len(going), kept, len(unreadable))
+
+
+def _versioned(context: Context) -> VersionedVault | None:
+    """The context's vault if it is a versioned one."""
+    from holdfast.app.plain import plain_vault
+
+    plain = plain_vault(context)
+    if plain is None:
+        return None  # most vaults: the engine of versioned ones need not be loaded
+    from holdfast.vaults.versioned import VersionedVault
+
+    return plain if isinstance(plain, VersionedVault) else None
+
+
+def _forget_versions(
+    context: Context, vault: VersionedVault, options: ForgetOptions, show: Callable[[Plan], None]
+) -> Forgotten:
+    """The same for a versioned vault, where what only these snapshots needed goes with them."""
+    snapshots = vault.snapshots()
+    made, _ = _plan(context, options, snapshots, [])
+    show(made)
+    if not options.force:
+        _refuse_too_much(made, options, snapshots, context.clock.now_ns())
+    going = [snapshot.id for snapshot in made.remove]
+    if going and not options.dry_run:
+        done = vault.forget(going, emit=context.emit, cancel=context.cancel)
+        for problem in done.problems:
+            context.emit(Fact("damage.found", problem.message, "error", {"path": problem.path}))
+    return Forgotten(made, len(going), sum(len(group.keep) for group in made.groups))
 
 
 def refuse_append_only(storage: Storage) -> None:

@@ -33,29 +33,39 @@ class NewVault:
     kind: str = "archive"
 
 
-def init_mirror(context: Context, *, protect: bool) -> NewVault:
-    """Make an empty mirror at the context's location, a new or empty folder of this machine.
+def init_plain(context: Context, kind: str, *, protect: bool) -> NewVault:
+    """Make an empty vault of plain files at the context's location, a new or empty folder of this machine. ``kind`` is
+    ``mirror``, which may be protected, or ``versioned``.
 
     Raises ``Invalid`` where anything is already or no location is chosen, ``Unsupported`` for a place that is no folder
     here, ``Denied``.
     """
     from holdfast.app.plain import folder_of
     from holdfast.kernel.errors import Unsupported
-    from holdfast.vaults.mirror import make_mirror
 
     if context.chosen is None:
-        raise Invalid("where the mirror shall be is not said", hint="holdfast init --kind mirror /mnt/disk/mirror")
+        raise Invalid(
+            "where the vault of plain files shall be is not said", hint=f"holdfast init --kind {kind} /mnt/disk/vault"
+        )
     storage = context.storage()
     try:
         root = folder_of(storage)
         if root is None:
             raise Unsupported(
-                f"a mirror is a folder of this machine, and {storage.location} is none",
+                f"a {kind} vault is a folder of this machine, and {storage.location} is none",
                 hint="Mount the place and give its path, or make an archive there.",
             )
         _refuse_existing(context, storage)
-        marker = make_mirror(root, protect=protect, identifier=context.random(32))
-        return NewVault(storage.location, marker.id.hex(), (), None, True, marker.kind)
+        identifier = context.random(32)
+        if kind == "mirror":
+            from holdfast.vaults.mirror import make_mirror
+
+            make_mirror(root, protect=protect, identifier=identifier)
+        else:
+            from holdfast.vaults.versioned import VersionedVault
+
+            VersionedVault.create(root, identifier)
+        return NewVault(storage.location, identifier.hex(), (), None, True, kind)
     finally:
         storage.close()
 

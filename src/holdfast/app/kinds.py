@@ -14,14 +14,14 @@ Save = Callable[[Context, BackupRequest], BackupResult]
 Thin = Callable[[Context, ForgetOptions], Forgotten]
 
 
-def _thin_archive(context: Context, options: ForgetOptions) -> Forgotten:
+def _thin(context: Context, options: ForgetOptions) -> Forgotten:
     done: list[Forgotten] = []
     forget(context, options, lambda _plan: None, done.append)
     return done[0]
 
 
 KINDS: Mapping[str, tuple[Save, Thin | None]] = MappingProxyType(
-    {"archive": (back_up, _thin_archive), "mirror": (back_up, None)}
+    {"archive": (back_up, _thin), "mirror": (back_up, None), "versioned": (back_up, _thin)}
 )
 """Kind of vault -> (what saves into the context's vault, what forgets snapshots in it; None where there is
 only the current one)."""

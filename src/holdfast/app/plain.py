@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from holdfast.app.context import Context
     from holdfast.storage import Storage
     from holdfast.vaults.mirror import MirrorVault
+    from holdfast.vaults.versioned import VersionedVault
+
+    PlainVault = MirrorVault | VersionedVault
 
 
 def _open_mirror(context: Context, root: bytes) -> MirrorVault:
@@ -29,8 +32,19 @@ def _open_mirror(context: Context, root: bytes) -> MirrorVault:
     return vault
 
 
-OPENERS: Mapping[str, Callable[[Context, bytes], MirrorVault]] = MappingProxyType({"mirror": _open_mirror})
+def _open_versioned(context: Context, root: bytes) -> VersionedVault:
+    from holdfast.vaults.versioned import VersionedVault
+
+    return VersionedVault.open(root, clock=context.clock, patience=context.retry_lock, no_lock=context.no_lock)
+
+
+OPENERS: Mapping[str, Callable[[Context, bytes], PlainVault]] = MappingProxyType(
+    {"mirror": _open_mirror, "versioned": _open_versioned}
+)
 """Kind of a vault of plain files -> what opens the one in a folder. A new kind is one line here."""
+
+
+_MORE = {"versioned": ", forget"}
 
 
 def folder_of(storage: Storage) -> bytes | None:
@@ -49,7 +63,7 @@ def kind_of(storage: Storage) -> str | None:
     return None if marker is None else marker.kind
 
 
-def plain_vault(context: Context) -> MirrorVault | None:
+def plain_vault(context: Context) -> PlainVault | None:
     """The context's vault, if it is one of plain files. Raises ``Unsupported`` for a kind of a later version."""
     storage = context.storage()
     try:
@@ -71,7 +85,7 @@ def refuse_plain(storage: Storage) -> None:
     if kind is not None:
         raise Unsupported(
             f"{storage.location} is a {kind}, and this command is for archives",
-            hint=f"A {kind} knows backup, restore, snapshots, ls, find, diff, dump and check.",
+            hint=f"A {kind} knows backup, restore, snapshots, ls, find, diff, dump, check" + _MORE.get(kind, "") + ".",
             location=storage.location,
             kind=kind,
         )

@@ -11,13 +11,13 @@ from holdfast.kernel.ids import short
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
+    from holdfast.app.plain import PlainVault
     from holdfast.vaults.archive import ArchiveVault
-    from holdfast.vaults.mirror import MirrorVault
 
 LIST_HINT = "'holdfast snapshots' lists them."
 
 
-def readable_snapshots(vault: ArchiveVault | MirrorVault, emit: Emit) -> Sequence[SnapshotInfo]:
+def readable_snapshots(vault: ArchiveVault | PlainVault, emit: Emit) -> Sequence[SnapshotInfo]:
     """The snapshots to choose one from. Damaged ones are told to ``emit``; raises ``Corrupt`` if all are."""
     damaged: list[Event] = []
 

@@ -76,7 +76,8 @@ class SnapshotFilter:
 class BackupOptions:
     """What to save and how. ``paths`` are as the user gave them (relative ones are kept relative, as restic does).
 
-    ``force`` reads every file again. ``allow_empty`` lets a mirror follow a source that is suddenly empty.
+    ``force`` reads every file again. ``allow_empty`` lets a vault with a current tree follow a source
+    that is suddenly empty.
     ``optional`` paths may be missing (a warning). ``parent`` is an id prefix or None for the latest of the same host
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
     ``estimate`` counts everything meanwhile, so that ticks carry totals.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     "--parent", metavar="SNAPSHOT", help="Compare with this snapshot. [default: the latest of host and paths]"
 )
 @click.option("--force", "--checksum", "force", is_flag=True, help="Read every file again, changed or not.")
-@click.option("--allow-empty", is_flag=True, help="Let a mirror follow a folder that is suddenly empty.")
+@click.option("--allow-empty", is_flag=True, help="Let a vault of plain files follow a folder that is suddenly empty.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be saved.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @shared()

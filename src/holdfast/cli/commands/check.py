@@ -27,7 +27,7 @@ SHOWN_FILES = 10
     metavar="[=5%|n/t]",
     help="Also read the data: all of it, a share picked at random, or part n of t.",
 )
-@click.option("--rebuild", is_flag=True, help="Make the state index of a mirror anew from its files first.")
+@click.option("--rebuild", is_flag=True, help="Make the index of a vault of plain files anew first.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @shared(no_lock=True)
 @click.pass_obj
@@ -35,8 +35,8 @@ def command(common: Common, read_data: Part | None, rebuild: bool, workers: int 
     """Look for damage in a vault.
 
     Without --read-data it looks at keys, index, snapshots and folders, and whether every byte that they need is stored.
-    With it, everything that is stored is read, decrypted and compared with its hash. Of a mirror every file is read and
-    compared in any case.
+    With it, everything that is stored is read, decrypted and compared with its hash. Of a vault of plain files
+    every file, and all its history, is read and compared in any case.
     """
     from holdfast.app.check import check
 

@@ -29,6 +29,9 @@ COLOURS = {"+": "green", "-": "red", "M": "yellow", "U": "dim", "T": "cyan"}
 @click.argument("second", required=False, type=SNAPSHOT, metavar="[SNAPSHOT[:PATH]]")
 @click.argument("path", required=False, default=b"", type=RAW_PATH)
 @click.option("--text", "file", type=RAW_PATH, metavar="FILE", help="The changed lines of this file.")
+@click.option(
+    "--open", "in_editor", is_flag=True, help="With --text: show these lines in your editor ($VISUAL, $EDITOR)."
+)
 @click.option("-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="On the disk, pass this over.")
 @click.option("--no-default-excludes", is_flag=True, help="On the disk, also look at caches, trash and the like.")
 @click.option("--reread", is_flag=True, help="Read files of the disk even if size, times and inode are the same.")
@@ -41,6 +44,7 @@ def command(
     second: tuple[str, bytes] | None,
     path: bytes,
     file: bytes | None,
+    in_editor: bool,
     excludes: tuple[str, ...],
     no_default_excludes: bool,
     reread: bool,
@@ -63,11 +67,13 @@ def command(
         raise click.UsageError("Give the path behind the snapshots or at the end, not both.")
     if path:
         first, second = (first[0], path), (second[0], path) if second else None
+    if in_editor and (file is None or common.json):
+        raise click.UsageError("--open goes with --text FILE, and not with --json.")
     request = DiffRequest(first, second, excludes, not no_default_excludes, reread)
     wanted = make_filter(hosts, paths, tags)
     with session(common, hard=True) as here:
         if file is not None:
-            return _lines(here, request, wanted, file)
+            return _lines(here, request, wanted, file, in_editor=in_editor)
         return _differences(here, request, wanted)
 
 
@@ -110,11 +116,14 @@ def _show(console: Console, difference: Difference) -> None:
     console.line(f"{console.paint(mark, COLOURS[mark])}  {shown}{details}")
 
 
-def _lines(here: Session, request: DiffRequest, wanted: SnapshotFilter, file: bytes) -> int:
+def _lines(here: Session, request: DiffRequest, wanted: SnapshotFilter, file: bytes, *, in_editor: bool) -> int:
     from holdfast.app.diff import diff_text
 
     console = here.console
     lines = list(diff_text(here.context, request, wanted, file))
+    if in_editor:
+        _open(console, lines)
+        return DAMAGE if console.saw_damage else OK
     terminal = sys.stdout.isatty()
     for line in () if console.json else lines:
         if not terminal:
@@ -126,6 +135,26 @@ def _lines(here: Session, request: DiffRequest, wanted: SnapshotFilter, file: by
         console.line(console.paint(shown, colour) if colour else shown)
     console.event("summary", outcome="ok", **path_fields(file), equal=not lines, diff=[clean(line) for line in lines])
     return DAMAGE if console.saw_damage else OK
+
+
+def _open(console: Console, lines: list[str]) -> None:
+    """Show lines in the user's editor and wait for it. The file is theirs alone, and gone afterwards."""
+    import tempfile
+
+    from holdfast.kernel.errors import Unavailable
+
+    if not lines:
+        console.line("No differences")
+        return
+    with tempfile.NamedTemporaryFile(prefix="holdfast-", suffix=".diff") as file:
+        file.write(b"".join(map(os.fsencode, lines)))
+        file.flush()
+        try:
+            click.edit(filename=file.name)
+        except click.ClickException as error:
+            raise Unavailable(
+                f"the editor does not start: {error.message}", hint="Set VISUAL or EDITOR to the command of an editor."
+            ) from error
 
 
 def sentence(summary: DiffSummary) -> str:

@@ -122,7 +122,8 @@ def command(
     """Delete snapshots by a policy, or by name.
 
     A policy (--keep-...) says what to keep. Only the snapshots go: the space that they took is freed by 'holdfast
-    prune' (or --prune). Snapshots with a hold ('holdfast hold') always stay.
+    prune' (or --prune). Snapshots with a hold ('holdfast hold') always stay. In a versioned vault the history that only
+    they needed goes at once.
 
     \b
       holdfast forget --keep-last 3 --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run

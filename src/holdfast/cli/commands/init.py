@@ -36,8 +36,9 @@ CHUNKER_REMARK = (
 )
 @click.option(
     "--kind",
-    type=click.Choice(["archive", "mirror"]),
-    help="archive (the default): every version, encrypted. mirror: an exact copy as plain files.",
+    type=click.Choice(["archive", "mirror", "versioned"]),
+    help="archive (the default): every version, encrypted. mirror: an exact copy as plain files. versioned: the same, "
+    "with the history of every file.",
 )
 @click.option("--protect", is_flag=True, help="Keep the files of a mirror read-only.")
 @from_password
@@ -60,7 +61,7 @@ def command(
     from --password-file, --password-command, HOLDFAST_PASSWORD, or a question at the terminal. LOCATION may be the name
     of a configured vault: then the configuration says where, of which kind, and what opens it.
     """
-    from holdfast.app.init import init, init_mirror
+    from holdfast.app.init import init, init_plain
     from holdfast.app.other import other_vault
 
     choice = PasswordChoice(from_password_file, from_password_command)
@@ -71,14 +72,13 @@ def command(
         if (named := here.context.named) is not None:
             here.context.check_kind(kind or named.kind)
             kind, protect = named.kind, protect or named.protect
-        if kind == "mirror" and (new_key_file or more or cut_like):
+        kind = kind or "archive"
+        if kind != "archive" and (new_key_file or more or cut_like):
             raise click.UsageError("--new-key-file, --also-password-file and --cut-like are for archives.")
         if protect and kind != "mirror":
             raise click.UsageError("--protect goes with --kind mirror.")
-        if kind == "versioned":
-            raise click.UsageError("This version makes no vaults of the kind versioned.")
-        if kind == "mirror":
-            _tell(here, init_mirror(here.context, protect=protect))
+        if kind != "archive":
+            _tell(here, init_plain(here.context, kind, protect=protect))
             return
         like = None if cut_like is None else other_vault(here.context, cut_like, choice)
         made = init(here.context, new_key_file=new_key_file, more_password_files=more, cut_like=like)
@@ -105,7 +105,7 @@ def tell_new_vault(here: Session, made: NewVault) -> None:
     if console.quiet or console.json:
         return
     if made.kind != "archive":
-        console.line(f"New {made.kind}: {made.location}")
+        console.line(f"New {made.kind if made.kind == 'mirror' else 'versioned vault'}: {made.location}")
         console.line("It is not encrypted: who can read the folder can read the files.")
         return
     console.line(f"New vault: {made.location}")

@@ -26,7 +26,7 @@ def show(here: Session, result: BackupResult, *, dry_run: bool, **more: Any) -> 
         console.warn(f"{text.name(warning.path)}: {warning.message}")
     console.problems((problem.path, problem.message, problem.during) for problem in summary.problems)
     if not console.quiet:
-        say = sentence if result.kind == "archive" else mirror_sentence
+        say = {"archive": sentence, "mirror": mirror_sentence}.get(result.kind, versioned_sentence)
         console.line(say(summary, dry_run=dry_run))
     console.event(
         "summary",
@@ -92,4 +92,22 @@ def mirror_sentence(summary: BackupSummary, *, dry_run: bool) -> str:
     ]
     if summary.problems:
         parts.append(f"{text.plural(len(summary.problems), 'item')} could not be mirrored")
+    return "; ".join(parts)
+
+
+def versioned_sentence(summary: BackupSummary, *, dry_run: bool) -> str:
+    """The same of a vault that also keeps what it replaces."""
+    begin = "Would keep" if dry_run else "Keeps"
+    parts = [
+        f"{begin} {text.plural(summary.total_files, 'file')} ({text.size(summary.total_bytes)})",
+        f"{summary.files_new:,} new, {summary.files_changed:,} changed, {summary.files_removed:,} removed, "
+        f"{summary.files_unmodified:,} unchanged",
+    ]
+    if not dry_run:
+        history = text.size(summary.data_added_packed - summary.data_added)
+        parts.append(
+            f"{text.size(summary.data_added)} copied, {history} of history, in {text.duration(summary.seconds)}"
+        )
+    if summary.problems:
+        parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
     return "; ".join(parts)
