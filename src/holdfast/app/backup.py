@@ -14,6 +14,7 @@ from holdfast.kernel.errors import Denied, Invalid, NotFound
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
+    from holdfast.sources.base import Source
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.archive.backup import Ahead
@@ -27,7 +28,8 @@ class BackupRequest:
     """What to save and what to leave out; see ``vaults.base.BackupOptions`` for what is not explained here.
 
     ``excludes`` are gitignore lines, ``exclude_files`` files of such lines (``-`` is standard input), ``larger_than``
-    is in bytes.
+    is in bytes. ``sources`` are databases and programs (see ``app.databases``), ``sqlite`` copies the live SQLite files
+    among the paths consistently.
     """
 
     paths: tuple[bytes, ...]
@@ -46,6 +48,8 @@ class BackupRequest:
     verbose: bool = False
     estimate: bool = False
     workers: int | None = None
+    sources: tuple[Source, ...] = ()
+    sqlite: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,11 @@ def check_request(request: BackupRequest) -> None:
     Raises ``Invalid`` without any path or with an empty one, ``NotFound`` where every path is missing. Some missing
     paths are the engine's to tell: the others are saved, and the outcome is ``partial``.
     """
-    if not request.paths and not request.optional:
+    if not request.paths and not request.optional and not request.sources:
         raise Invalid("nothing to back up: no path is given", hint=NO_PATH_HINT)
     everything = (*request.paths, *request.optional)
+    if not everything:
+        return
     if not all(everything):
         raise Invalid("one of the paths is empty", hint="Is there a variable in it that is not set?")
     if not any(map(os.path.lexists, everything)):
@@ -103,6 +109,8 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         workers=request.workers,
         exclude_texts=lines,
         program=f"holdfast {_version()}",
+        sources=request.sources,
+        sqlite=request.sqlite,
     )
     ahead: list[Ahead] = []
 

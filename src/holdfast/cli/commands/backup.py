@@ -12,7 +12,7 @@ from holdfast.cli import text
 from holdfast.cli.errors import OUTCOMES, failure
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import Session, session
-from holdfast.cli.values import RAW_PATH, SIZE
+from holdfast.cli.values import DURATION, RAW_PATH, SIZE
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import short
 
@@ -37,6 +37,16 @@ if TYPE_CHECKING:
     "--files-from", multiple=True, metavar="FILE", help="Read paths to save from FILE, one a line (-: stdin)."
 )
 @click.option("--optional", multiple=True, metavar="PATH", type=RAW_PATH, help="Save it if it is there.")
+@click.option(
+    "--sqlite",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="Copy the SQLite databases among the files as of one instant.",
+)
+@click.option("--postgres", multiple=True, metavar="[NAME=]URL", help="Save a PostgreSQL database, or all of a server.")
+@click.option("--command", "commands", multiple=True, metavar="NAME=COMMAND", help="Save the output of a program.")
+@click.option("--dump-timeout", type=DURATION, metavar="TIME", help="The most time that a dump or program may take.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG[,TAG]", help="Mark the snapshot. Repeatable.")
 @click.option("--host", default="", metavar="NAME", help="Record this host name instead of the machine's.")
 @click.option("--note", default="", metavar="TEXT", help="Record a note with the snapshot.")
@@ -59,6 +69,10 @@ def command(
     one_file_system: bool,
     files_from: tuple[str, ...],
     optional: tuple[bytes, ...],
+    sqlite: str,
+    postgres: tuple[str, ...],
+    commands: tuple[str, ...],
+    dump_timeout: float | None,
     tags: tuple[str, ...],
     host: str,
     note: str,
@@ -69,9 +83,12 @@ def command(
 ) -> int:
     """Save files and folders as a new snapshot.
 
-    Without --to and --vault it goes into the default vault, which the first backup makes together with a key file.
+    Databases are saved below /.holdfast/databases, straight from the program that writes them out; one that fails is
+    not in the snapshot. Without --to and --vault it goes into the default vault, which the first backup makes
+    together with a key file.
     """
     from holdfast.app.backup import BackupRequest, read_paths
+    from holdfast.app.databases import make_sources
 
     if not all(to):
         raise click.BadParameter("it is empty.", param_hint="--to")
@@ -91,6 +108,8 @@ def command(
         dry_run=dry_run,
         verbose=common.verbose,
         workers=workers,
+        sources=make_sources(postgres=postgres, commands=commands, limit=dump_timeout),
+        sqlite=sqlite == "auto",
     )
     with session(common) as here:
         request = replace(request, estimate=here.console.is_watched)
@@ -149,7 +168,16 @@ def _show(here: Session, request: BackupRequest, result: BackupResult) -> int:
 
 COUNTS = (
     *("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified"),
-    *("data_blobs", "tree_blobs", "data_added", "data_added_packed", "total_files", "total_bytes", "excluded"),
+    *(
+        "data_blobs",
+        "tree_blobs",
+        "data_added",
+        "data_added_packed",
+        "total_files",
+        "total_bytes",
+        "excluded",
+        "databases",
+    ),
 )
 
 
@@ -174,6 +202,8 @@ def sentence(summary: BackupSummary, *, dry_run: bool) -> str:
         else f"{text.size(summary.data_added)} added ({text.size(summary.data_added_packed)} stored)"
         + f" in {text.duration(summary.seconds)}",
     ]
+    if summary.databases:
+        parts.insert(1, text.plural(summary.databases, "database") + " copied")
     if summary.problems:
         parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
     return "; ".join(parts)

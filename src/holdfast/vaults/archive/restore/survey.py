@@ -57,6 +57,7 @@ class Job:
     keep: frozenset[tuple[int, int]]
     cancel: Cancel
     is_root: bool
+    elsewhere: frozenset[bytes] = frozenset()
 
 
 class Surveyor:
@@ -178,6 +179,8 @@ class Surveyor:
 
     def _plan_folder(self, visit: Visit, node: Node, present: Present) -> list[Visit]:
         path = join(visit.path, node.name)
+        if path in self._job.elsewhere:
+            return []
         wanted, selection = True, None
         if visit.selection is not None:
             wanted, selection = visit.selection.child(node.name, True)
