@@ -41,9 +41,9 @@ def test_postgres_there_and_back(cli: Cli, postgres: Postgres, database: str) ->
     assert done.code == 0, done.err
     assert done.summary["databases"] == 2
     assert postgres.sql("SELECT 1") == "1"
-    listed = {event["path"] for event in cli("ls", "latest", PLACE, "-r", "--json").events if event["event"] == "entry"}
+    listed = {event["path"] for event in cli("ls", f"latest:{PLACE}", "-r", "--json").events if event["event"] == "entry"}
     assert {f"{PLACE}/postgres/main/globals.sql", f"{PLACE}/postgres/main/{database}.dump"} <= listed
-    assert "CREATE ROLE tester" in cli("dump", "latest", f"{PLACE}/postgres/main/globals.sql").out
+    assert "CREATE ROLE tester" in cli("dump", f"latest:{PLACE}/postgres/main/globals.sql").out
 
     postgres.sql("DELETE FROM users WHERE id > 10", quote(database))
     words = ("restore", "latest", "--database", "main")
@@ -74,7 +74,7 @@ def test_an_empty_database_is_loaded_into(cli: Cli, postgres: Postgres, database
 
 def test_all_databases_of_a_server(cli: Cli, postgres: Postgres, database: str) -> None:
     assert cli("backup", "--postgres", f"main={postgres.url()}").code == 0
-    names = cli("ls", "latest", f"{PLACE}/postgres/main").out
+    names = cli("ls", f"latest:{PLACE}/postgres/main").out
     assert f"{database}.dump" in names and "postgres.dump" in names and "globals.sql" in names
     ambiguous = cli("restore", "latest", "--database", "main", "--to", postgres.url("x"))
     assert ambiguous.code == 2 and "main/" in ambiguous.err
@@ -87,8 +87,8 @@ def test_a_dump_that_may_not_be_read_is_left_out(cli: Cli, postgres: Postgres, d
     done = cli("backup", "file", "--postgres", f"main={postgres.url(quote(database), role)}", "--json")
     assert done.code == 3
     assert any("permission denied" in e["message"] for e in done.events if e["event"] == "problem")
-    assert ".dump" not in cli("ls", "latest", f"{PLACE}/postgres/main").out
-    assert "globals.sql" in cli("ls", "latest", f"{PLACE}/postgres/main").out
+    assert ".dump" not in cli("ls", f"latest:{PLACE}/postgres/main").out
+    assert "globals.sql" in cli("ls", f"latest:{PLACE}/postgres/main").out
 
 
 def test_roles_that_are_missing_are_told(cli: Cli, postgres: Postgres, database: str) -> None:
@@ -143,8 +143,8 @@ def test_a_command_there_and_failing(cli: Cli) -> None:
     done = cli("backup", "--command", "hello=sh -c 'echo hello; echo there'", "--command", "bad=sh -c 'echo x; exit 4'")
     assert done.code == 3
     assert "exit status 4" in done.err
-    assert cli("dump", "latest", f"{PLACE}/command/hello").out == "hello\nthere\n"
-    assert cli("dump", "latest", f"{PLACE}/command/bad").code == 10
+    assert cli("dump", f"latest:{PLACE}/command/hello").out == "hello\nthere\n"
+    assert cli("dump", f"latest:{PLACE}/command/bad").code == 10
     wrong = cli("restore", "latest", "--database", f"{PLACE}/command/hello", "--to", "postgresql://x/y")
     assert wrong.code == 2 and "holdfast dump" in wrong.err
 
@@ -221,4 +221,4 @@ def test_sqlite_off_saves_the_files_as_they_are(cli: Cli) -> None:
         live.execute("PRAGMA journal_mode = wal")
         live.execute("CREATE TABLE words (word TEXT)")
         assert cli("backup", path.parent, "--sqlite", "off").code == 0
-    assert "app.db-wal" in cli("ls", "latest", path.parent).out
+    assert "app.db-wal" in cli("ls", f"latest:{path.parent}").out

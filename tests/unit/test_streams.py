@@ -185,7 +185,7 @@ def test_in_place_nothing_is_written_for_databases(vault: ArchiveVault, folder: 
 
 
 def test_two_of_one_name_are_refused(vault: ArchiveVault) -> None:
-    with pytest.raises(Invalid, match="another name"):
+    with pytest.raises(Invalid, match="both be saved as"):
         save(vault, sources=(program("a", "print(1)"), program("a", "print(2)")))
 
 

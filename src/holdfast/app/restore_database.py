@@ -68,7 +68,7 @@ def restore_database(context: Context, text: str, wanted: SnapshotFilter, reques
             to, kept = _sqlite(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "sqlite", to, item.size, kept)
     shown = os.fsdecode(item.path)
-    raise Invalid(f"{shown} is not a database that can be loaded", hint=f"It is a file: holdfast dump {text} '{shown}'")
+    raise Invalid(f"{shown} is not a database that can be loaded", hint=f"It is a file: holdfast dump '{text}:{shown}'")
 
 
 def _postgres(

@@ -19,6 +19,7 @@ from holdfast.sources.program import output, running
 KIND = b"postgres"
 GLOBALS = b"globals.sql"
 DUMP = b".dump"
+_MAINTENANCE = "postgres"  # the database that is there for asking about others
 _PACKAGED = "/usr/lib/postgresql"
 _LIST = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
 _SUPER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
@@ -115,7 +116,7 @@ class PostgresSource:
         """``globals.sql``, and a ``.dump`` for every database. Raises ``Unsupported`` for a server that is too new."""
         tool("pg_dump", version(self.server, cancel), cancel)
         named = self.server.database
-        databases = [named] if named else query(self.server, _LIST, cancel, "postgres")
+        databases = [named] if named else query(self.server, _LIST, cancel)
         dumps = [StreamEntry((*self.place, as_name(name) + DUMP), name) for name in databases]
         return [StreamEntry((*self.place, GLOBALS)), *dumps]
 
@@ -128,7 +129,7 @@ class PostgresSource:
         words = [tool("pg_dumpall", major, cancel), "--globals-only", "--no-password"]
         if query(self.server, _SUPER, cancel) != ["t"]:
             words.append("--no-role-passwords")  # only a superuser may read them
-        words += ["-l", self.server.database or "postgres"] if _plain(self.server.database) else []
+        words += ["-l", self.server.database or _MAINTENANCE] if _plain(self.server.database) else []
         return running(words, cancel=cancel, environ=self.server.variables(), limit=self.limit)
 
 
@@ -141,7 +142,7 @@ def query(server: Server, sql: str, cancel: Cancel, database: str = "") -> list[
     """The lines that a query gives. Raises ``HoldfastError`` with what the server said."""
     words = [_psql(), "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-"]
     try:
-        text = output(words, cancel=cancel, environ=server.variables(database), feed=sql.encode())
+        text = output(words, cancel=cancel, environ=server.variables(database or server.database or _MAINTENANCE), feed=sql.encode())
     except NotFound:
         raise
     except HoldfastError as error:
@@ -154,7 +155,7 @@ def query(server: Server, sql: str, cancel: Cancel, database: str = "") -> list[
 
 def version(server: Server, cancel: Cancel) -> int:
     """The major version of a server."""
-    return int(query(server, "SHOW server_version_num", cancel, "" if server.database else "postgres")[0]) // 10_000
+    return int(query(server, "SHOW server_version_num", cancel)[0]) // 10_000
 
 
 def tool(name: str, major: int, cancel: Cancel) -> str:
