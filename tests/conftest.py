@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.servers.azurite",
     "tests.servers.gcs",
     "tests.servers.postgres",
+    "tests.servers.mariadb",
 ]
 
 

@@ -11,15 +11,22 @@ from holdfast.kernel.errors import Invalid
 if TYPE_CHECKING:
     from holdfast.sources.base import Source
 
-_SCHEMES = ("postgresql://", "postgres://")
+PASSWORD_IN_URL = "a password in a URL on the command line can be seen by everybody on this machine"
+
+_SCHEMES = ("postgresql://", "postgres://", "mariadb://", "mysql://")
 
 
 def make_sources(
-    *, postgres: Iterable[str] = (), commands: Iterable[str] = (), limit: float | None = None
+    *,
+    postgres: Iterable[str] = (),
+    mariadb: Iterable[str] = (),
+    commands: Iterable[str] = (),
+    limit: float | None = None,
 ) -> tuple[Source, ...]:
     """The sources that these words mean; ``limit`` is the most seconds for each dump. Raises ``Invalid``.
 
-    ``postgres``: ``[NAME=]URL``; ``commands``: ``NAME=COMMAND``, its words split as a shell does, but without a shell.
+    ``postgres`` and ``mariadb``: ``[NAME=]URL``; ``commands``: ``NAME=COMMAND``, its words split as a shell does, but
+    without a shell.
     """
     sources: list[Source] = []
     for text in postgres:
@@ -29,11 +36,19 @@ def make_sources(
         server = read_url(url)
         if server.password:
             raise Invalid(
-                "a password in a URL on the command line can be seen by everybody on this machine",
+                PASSWORD_IN_URL,
                 hint="Put it into ~/.pgpass, or into PGPASSWORD in the environment, or name a service: "
                 "'postgresql:///?service=NAME'.",
             )
         sources.append(PostgresSource(name or server.database or server.label, server, limit))
+    for text in mariadb:
+        from holdfast.sources import mariadb as maria
+
+        name, url = _named(text)
+        place = maria.read_url(url)
+        if place.password:
+            raise Invalid(PASSWORD_IN_URL, hint="Put it into ~/.my.cnf.")
+        sources.append(maria.MariadbSource(name or place.database or place.label, place, limit))
     for text in commands:
         from holdfast.sources.command import CommandSource
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.browse import browsing
 from holdfast.app.context import Context
+from holdfast.app.databases import PASSWORD_IN_URL
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.sources.base import PLACE
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 _ROOT = b"/" + b"/".join(PLACE)
 _POSTGRES = _ROOT + b"/postgres/"
-_DUMP = b".dump"
+_MARIADB = _ROOT + b"/mariadb/"
+_DUMP, _SQL = b".dump", b".sql"
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -64,6 +66,9 @@ def restore_database(context: Context, text: str, wanted: SnapshotFilter, reques
         if item.path.startswith(_POSTGRES) and item.name.endswith(_DUMP):
             to, kept = _postgres(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "postgres", to, item.size, kept)
+        if item.path.startswith(_MARIADB) and item.name.endswith(_SQL):
+            to = _mariadb(context, there.browser, item, request)
+            return DatabaseResult(snapshot, item.path, "mariadb", to, item.size, "")
         if not item.path.startswith(_ROOT + b"/") and _head(there.browser, item) == _MAGIC:
             to, kept = _sqlite(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "sqlite", to, item.size, kept)
@@ -82,7 +87,7 @@ def _postgres(
     server = read_url(request.to)
     if server.password:
         raise Invalid(
-            "a password in a URL on the command line can be seen by everybody on this machine",
+            PASSWORD_IN_URL,
             hint="Put it into ~/.pgpass, or into PGPASSWORD in the environment.",
         )
     if request.dry_run:
@@ -93,6 +98,23 @@ def _postgres(
         server, pieces, context.cancel, replace=request.replace, owners=request.owners, stamp=stamp
     )  # fmt: skip
     return loaded.database, loaded.kept
+
+
+def _mariadb(context: Context, browser: Browsable, item: Item, request: DatabaseRequest) -> str:
+    from holdfast.sources.mariadb import read_url
+    from holdfast.sources.mariadbload import load, look
+
+    if not request.to:
+        raise Invalid("nowhere to restore to", hint="Give --to mariadb://HOST/DATABASE")
+    if request.replace:
+        raise Invalid("--replace is not for MariaDB", hint="Load it into a new database, then rename or drop tables.")
+    server = read_url(request.to)
+    if server.password:
+        raise Invalid(PASSWORD_IN_URL, hint="Put it into ~/.my.cnf.")
+    if request.dry_run:
+        look(server, context.cancel)
+        return server.database
+    return load(server, browser.content(item), context.cancel)
 
 
 def _sqlite(context: Context, browser: Browsable, item: Item, request: DatabaseRequest, stamp: str) -> tuple[str, str]:
@@ -136,7 +158,7 @@ def _find(browser: Browsable, snapshot: SnapshotInfo, name: bytes) -> Item:
 
 def _words(item: Item) -> list[bytes]:
     """``[kind, name, database]`` of a dump."""
-    return item.path.removeprefix(_ROOT + b"/").removesuffix(_DUMP).split(b"/")
+    return item.path.removeprefix(_ROOT + b"/").removesuffix(_DUMP).removesuffix(_SQL).split(b"/")
 
 
 def _dumps(browser: Browsable, snapshot: SnapshotInfo) -> Iterator[Item]:
@@ -147,5 +169,6 @@ def _dumps(browser: Browsable, snapshot: SnapshotInfo) -> Iterator[Item]:
     except NotFound:
         return
     for item in walk(browser, top):
-        if item.kind == "file" and item.name.endswith(_DUMP):
+        is_dump = item.path.startswith(_POSTGRES) and item.name.endswith(_DUMP)
+        if item.kind == "file" and (is_dump or item.path.startswith(_MARIADB)):
             yield item

@@ -142,7 +142,12 @@ def query(server: Server, sql: str, cancel: Cancel, database: str = "") -> list[
     """The lines that a query gives. Raises ``HoldfastError`` with what the server said."""
     words = [_psql(), "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-"]
     try:
-        text = output(words, cancel=cancel, environ=server.variables(database or server.database or _MAINTENANCE), feed=sql.encode())
+        text = output(
+            words,
+            cancel=cancel,
+            environ=server.variables(database or server.database or _MAINTENANCE),
+            feed=sql.encode(),
+        )
     except NotFound:
         raise
     except HoldfastError as error:

@@ -103,11 +103,13 @@ def running(
     limit: float | None = None,
     name: str = "",
     feed: bool = False,
+    inherit: Sequence[int] = (),
 ) -> Iterator[Running]:
     """Start a program. ``environ`` is added to ours (secrets go there, never into ``argv``); ``limit`` is in seconds.
 
     It runs in a session of its own, and nothing of that session is left when the context is left. With ``feed`` its
-    standard input is ours to write to; otherwise it is empty. Raises ``NotFound`` where there is no such program.
+    standard input is ours to write to; otherwise it is empty. ``inherit``: descriptors that it gets. Raises
+    ``NotFound`` where there is no such program.
     """
     name = name or os.fsdecode(os.path.basename(argv[0]))
     try:
@@ -118,6 +120,7 @@ def running(
             stderr=subprocess.PIPE,
             env={**os.environ, **(environ or {})},
             start_new_session=True,
+            pass_fds=inherit,
         )
     except OSError as error:
         raise NotFound(
@@ -137,9 +140,10 @@ def output(
     environ: Mapping[str, str] | None = None,
     limit: float | None = 60.0,
     feed: bytes = b"",
+    inherit: Sequence[int] = (),
 ) -> str:
     """All that a program with little to say prints. Raises as :func:`running` and ``Running.finish`` do."""
-    with running(argv, cancel=cancel, environ=environ, limit=limit, feed=bool(feed)) as run:
+    with running(argv, cancel=cancel, environ=environ, limit=limit, feed=bool(feed), inherit=inherit) as run:
         if run.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # its exit status will tell
                 run.stdin.write(feed)
