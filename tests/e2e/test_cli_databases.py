@@ -41,7 +41,9 @@ def test_postgres_there_and_back(cli: Cli, postgres: Postgres, database: str) ->
     assert done.code == 0, done.err
     assert done.summary["databases"] == 2
     assert postgres.sql("SELECT 1") == "1"
-    listed = {event["path"] for event in cli("ls", f"latest:{PLACE}", "-r", "--json").events if event["event"] == "entry"}
+    listed = {
+        event["path"] for event in cli("ls", f"latest:{PLACE}", "-r", "--json").events if event["event"] == "entry"
+    }
     assert {f"{PLACE}/postgres/main/globals.sql", f"{PLACE}/postgres/main/{database}.dump"} <= listed
     assert "CREATE ROLE tester" in cli("dump", f"latest:{PLACE}/postgres/main/globals.sql").out
 
@@ -222,3 +224,25 @@ def test_sqlite_off_saves_the_files_as_they_are(cli: Cli) -> None:
         live.execute("CREATE TABLE words (word TEXT)")
         assert cli("backup", path.parent, "--sqlite", "off").code == 0
     assert "app.db-wal" in cli("ls", f"latest:{path.parent}").out
+
+
+@pytest.mark.parametrize("words", [("--in-place",), ("--target", "TARGET")])
+def test_a_restored_file_does_not_take_in_the_log_of_the_one_before(cli: Cli, words: tuple[str, ...]) -> None:
+    path = cli.home / "data/app.db"
+    path.parent.mkdir()
+    fill(path, 100)
+    (path.parent / "other-wal").write_bytes(b"no log of anything")
+    assert cli("backup", path.parent).code == 0
+    fill(path, 50)
+    with closing(sqlite3.connect(path, isolation_level=None)) as live:  # as a machine that lost power leaves it
+        live.execute("INSERT INTO words VALUES ('in the log')")
+        log = path.with_name("app.db-wal").read_bytes()
+    path.with_name("app.db-wal").write_bytes(log)
+    where = tuple(os.fspath(path.parent) if word == "TARGET" else word for word in words)
+    source = "latest" if "--in-place" in words else f"latest:{path.parent}"
+    assert "app.db-wal" in cli("restore", source, *where, "--dry-run").out
+    assert path.with_name("app.db-wal").exists()
+    done = cli("restore", source, *where)
+    assert done.code == 0, done.err
+    assert {name.name for name in path.parent.iterdir()} == {"app.db", "other-wal"}
+    assert count(path) == 100

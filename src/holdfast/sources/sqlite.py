@@ -14,7 +14,8 @@ MAGIC = b"SQLite format 3\0"
 WAL, SHM, JOURNAL = b"-wal", b"-shm", b"-journal"
 COMPANIONS = (WAL, SHM, JOURNAL)
 
-_WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9")
+"""How a write-ahead log and a rollback journal begin (https://www.sqlite.org/fileformat2.html, 3 and 4.1)."""
 
 
 class Unfit(Exception):
@@ -70,7 +71,7 @@ def looks_encrypted(items: Sequence[Item], dir_fd: int | None) -> list[bytes]:
         base = name.removesuffix(WAL)
         if base != name and base in names:
             with contextlib.suppress(OSError):
-                if file_head(name, dir_fd, 4) in _WAL_MAGIC and not is_database(base, dir_fd):
+                if file_head(name, dir_fd, 4) in LOG_MAGIC and not is_database(base, dir_fd):
                     found.append(base)
     return sorted(found)
 
