@@ -169,6 +169,7 @@ def test_restic_restores_them_as_plain_files(cli: Cli, need: Callable[[str], str
 
 def fill(path: Path, count: int) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as live:
+        live.execute("PRAGMA synchronous = OFF")
         live.execute("PRAGMA journal_mode = wal")
         live.execute("CREATE TABLE IF NOT EXISTS words (word TEXT)")
         live.executemany("INSERT INTO words VALUES (?)", [("word",)] * count)
@@ -220,6 +221,7 @@ def test_sqlite_off_saves_the_files_as_they_are(cli: Cli) -> None:
     path = cli.home / "data/app.db"
     path.parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as live:
+        live.execute("PRAGMA synchronous = OFF")
         live.execute("PRAGMA journal_mode = wal")
         live.execute("CREATE TABLE words (word TEXT)")
         assert cli("backup", path.parent, "--sqlite", "off").code == 0
@@ -235,6 +237,7 @@ def test_a_restored_file_does_not_take_in_the_log_of_the_one_before(cli: Cli, wo
     assert cli("backup", path.parent).code == 0
     fill(path, 50)
     with closing(sqlite3.connect(path, isolation_level=None)) as live:  # as a machine that lost power leaves it
+        live.execute("PRAGMA synchronous = OFF")
         live.execute("INSERT INTO words VALUES ('in the log')")
         log = path.with_name("app.db-wal").read_bytes()
     path.with_name("app.db-wal").write_bytes(log)

@@ -34,6 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def live(folder: Path) -> Iterator[sqlite3.Connection]:
     """An open database in write-ahead mode, whose rows are in the log only."""
     with closing(sqlite3.connect(folder / "app.db", isolation_level=None)) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("PRAGMA journal_mode = wal")
         database.execute("PRAGMA wal_autocheckpoint = 0")
         database.execute("CREATE TABLE words (word TEXT)")
@@ -89,6 +90,7 @@ def test_an_unchanged_database_is_not_copied_again(
 
 def test_a_closed_database_is_left_as_it_was(vault: ArchiveVault, folder: Path) -> None:
     with closing(sqlite3.connect(folder / "app.db", isolation_level=None)) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("PRAGMA journal_mode = wal")
         database.execute("CREATE TABLE words (word TEXT)")
     before = (folder / "app.db").read_bytes(), (folder / "app.db").stat().st_mtime_ns
@@ -110,6 +112,7 @@ def test_a_locked_database_is_told_and_makes_the_backup_partial(
     monkeypatch.setattr(sqlitecopy, "WAIT", 0.2)
     monkeypatch.setattr(sqlitecopy.consistent_copy.__wrapped__, "__defaults__", (0.2,))  # type: ignore[attr-defined]
     with closing(sqlite3.connect(folder / "app.db", isolation_level=None)) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE words (word TEXT)")
         database.execute("BEGIN EXCLUSIVE")
         database.execute("INSERT INTO words VALUES ('unfinished')")
@@ -153,6 +156,7 @@ def test_an_unfinished_transaction_of_a_dead_program_is_kept_with_its_journal(
     vault: ArchiveVault, folder: Path
 ) -> None:
     with closing(sqlite3.connect(folder / "app.db", isolation_level=None)) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE words (word TEXT)")
         database.executemany("INSERT INTO words VALUES (?)", [(f"word {number}",) for number in range(9000)])
         database.execute("PRAGMA cache_size = 1")
@@ -172,6 +176,7 @@ def test_an_unfinished_transaction_of_a_dead_program_is_kept_with_its_journal(
 def test_few_changed_pages_add_little(vault: ArchiveVault, folder: Path) -> None:
     draw = random.Random(5)
     with closing(sqlite3.connect(folder / "big.db", isolation_level=None)) as database:
+        database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE blobs (id INTEGER PRIMARY KEY, data BLOB)")
         database.execute("BEGIN")
         database.executemany("INSERT INTO blobs (data) VALUES (?)", [(draw.randbytes(3500),) for _ in range(8000)])
