@@ -14,6 +14,8 @@ pytest_plugins = [
     "tests.servers.s3",
     "tests.servers.azurite",
     "tests.servers.gcs",
+    "tests.servers.postgres",
+    "tests.servers.mariadb",
 ]
 
 

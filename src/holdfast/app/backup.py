@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, Meanwhile, hostname, username
 from holdfast.app.init import NewVault, init
-from holdfast.kernel.errors import Denied, Invalid, NotFound
+from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
+    from holdfast.sources.base import Source
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.archive.backup import Ahead
@@ -27,7 +28,8 @@ class BackupRequest:
     """What to save and what to leave out; see ``vaults.base.BackupOptions`` for what is not explained here.
 
     ``excludes`` are gitignore lines, ``exclude_files`` files of such lines (``-`` is standard input), ``larger_than``
-    is in bytes.
+    is in bytes. ``sources`` are databases and programs (see ``app.databases``), ``sqlite`` copies the live SQLite files
+    among the paths consistently.
     """
 
     paths: tuple[bytes, ...]
@@ -47,6 +49,8 @@ class BackupRequest:
     verbose: bool = False
     estimate: bool = False
     workers: int | None = None
+    sources: tuple[Source, ...] = ()
+    sqlite: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +70,11 @@ def check_request(request: BackupRequest) -> None:
     Raises ``Invalid`` without any path or with an empty one, ``NotFound`` where every path is missing. Some missing
     paths are the engine's to tell: the others are saved, and the outcome is ``partial``.
     """
-    if not request.paths and not request.optional:
+    if not request.paths and not request.optional and not request.sources:
         raise Invalid("nothing to back up: no path is given", hint=NO_PATH_HINT)
     everything = (*request.paths, *request.optional)
+    if not everything:
+        return
     if not all(everything):
         raise Invalid("one of the paths is empty", hint="Is there a variable in it that is not set?")
     if not any(map(os.path.lexists, everything)):
@@ -108,9 +114,16 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         workers=request.workers,
         exclude_texts=lines,
         program=f"holdfast {_version()}",
+        sources=request.sources,
+        sqlite=request.sqlite,
     )
     plain = plain_vault(context)
     if plain is not None:
+        if request.sources:
+            raise Unsupported(
+                f"a {plain.kind} vault takes files, not databases and the output of programs",
+                hint="Save those into an archive vault.",
+            )
         _refuse_inside(_device_and_inode(plain.root), options.paths)
         summary = plain.backup(options, emit=context.emit, cancel=context.cancel)
         return BackupResult(plain.location, summary, None, plain.kind)

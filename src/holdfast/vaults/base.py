@@ -12,6 +12,7 @@ from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
+from holdfast.sources.base import Source
 
 
 class Outcome(StrEnum):
@@ -80,7 +81,8 @@ class BackupOptions:
     that is suddenly empty.
     ``optional`` paths may be missing (a warning). ``parent`` is an id prefix or None for the latest of the same host
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
-    ``estimate`` counts everything meanwhile, so that ticks carry totals.
+    ``estimate`` counts everything meanwhile, so that ticks carry totals. ``sources`` are databases and programs whose
+    output is saved below ``/.holdfast/databases``; ``sqlite`` saves SQLite files among the paths consistently.
     """
 
     paths: tuple[bytes, ...]
@@ -100,14 +102,17 @@ class BackupOptions:
     workers: int | None = None
     exclude_texts: tuple[str, ...] = ()
     program: str = "holdfast"
+    sources: tuple[Source, ...] = ()
+    sqlite: bool = False
 
 
 @dataclass(slots=True)
 class BackupSummary:
     """What a backup did; the counts have the meaning of restic's summary block, bytes are bytes.
 
-    ``snapshot`` is None after a dry run. ``added_packed`` is what the new blobs occupy in the vault.
-    ``files_removed``: what a vault with a current tree no longer has in it (no folders); 0 in an archive.
+    ``databases`` were copied or dumped. ``snapshot`` is None after a dry run. ``added_packed`` is what the new blobs
+    occupy in the vault. ``files_removed``: what a vault with a current tree no longer has in it (no folders); 0 in an
+    archive.
     """
 
     outcome: Outcome = Outcome.OK
@@ -127,6 +132,7 @@ class BackupSummary:
     total_files: int = 0
     total_bytes: int = 0
     excluded: int = 0
+    databases: int = 0
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)

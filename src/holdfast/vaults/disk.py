@@ -11,6 +11,7 @@ from holdfast.files.names import Names
 from holdfast.files.rules import Rules, Scope
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.errors import NotFound
+from holdfast.sources.base import as_path
 from holdfast.sources.directory import open_directory, open_file, read_ignore_file
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.diff import SameContent
@@ -221,7 +222,9 @@ def tops(vault: Browsable, snapshot: SnapshotInfo) -> list[tuple[bytes, bytes]]:
     the parts that were given, a lone ``.`` as the root. The snapshot does not say which it was, so it is looked up.
     """
     found: list[tuple[bytes, bytes]] = []
-    for text in snapshot.paths:
+    streamed = os.fsdecode(as_path(()))  # dumps of databases, which never were on a disk
+    paths = [text for text in snapshot.paths if not text.startswith(streamed)] or snapshot.paths
+    for text in paths:
         parts = [part for part in text.split("/") if part]
         place, real = b"/", os.fsencode(text)
         for start in range(len(parts)):
@@ -229,14 +232,14 @@ def tops(vault: Browsable, snapshot: SnapshotInfo) -> list[tuple[bytes, bytes]]:
             if names is None:
                 continue
             inside = os.fsencode(text) + b"/" + b"/".join(names)
-            if start and len(snapshot.paths) == 1 and os.path.lexists(inside):
+            if start and len(paths) == 1 and os.path.lexists(inside):
                 continue  # a folder was saved as ".", and holds one of its own name
             place = b"/" + b"/".join(names)
             if not start:
                 real = place  # the recorded text has lost bytes that are not UTF-8
             break
         else:
-            if len(snapshot.paths) > 1:
+            if len(paths) > 1:
                 place = os.path.normpath(real)  # was not there when the backup was made
         found.append((place, real))
     return found

@@ -12,7 +12,7 @@ from holdfast.cli.commands.saved import show
 from holdfast.cli.errors import failure
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import Session, session
-from holdfast.cli.values import RAW_PATH, SIZE
+from holdfast.cli.values import DURATION, RAW_PATH, SIZE
 from holdfast.kernel.errors import HoldfastError
 
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
     "--files-from", multiple=True, metavar="FILE", help="Read paths to save from FILE, one a line (-: stdin)."
 )
 @click.option("--optional", multiple=True, metavar="PATH", type=RAW_PATH, help="Save it if it is there.")
+@click.option(
+    "--sqlite",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="Copy the SQLite databases among the files as of one instant.",
+)
+@click.option("--postgres", multiple=True, metavar="[NAME=]URL", help="Save a PostgreSQL database, or all of a server.")
+@click.option("--mariadb", multiple=True, metavar="[NAME=]URL", help="The same for MariaDB and MySQL.")
+@click.option("--command", "commands", multiple=True, metavar="NAME=COMMAND", help="Save the output of a program.")
+@click.option("--dump-timeout", type=DURATION, metavar="TIME", help="The most time that a dump or program may take.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG[,TAG]", help="Mark the snapshot. Repeatable.")
 @click.option("--host", default="", metavar="NAME", help="Record this host name instead of the machine's.")
 @click.option("--note", default="", metavar="TEXT", help="Record a note with the snapshot.")
@@ -62,6 +73,11 @@ def command(
     one_file_system: bool,
     files_from: tuple[str, ...],
     optional: tuple[bytes, ...],
+    sqlite: str,
+    postgres: tuple[str, ...],
+    mariadb: tuple[str, ...],
+    commands: tuple[str, ...],
+    dump_timeout: float | None,
     tags: tuple[str, ...],
     host: str,
     note: str,
@@ -75,10 +91,12 @@ def command(
 
     Or run a plan of the configuration: a word is a plan if there is one of that name; ./word is a file or folder.
 
-    Without --to and --vault it goes into the configured default vault; without a configuration into the built-in one,
-    which the first backup makes together with a key file.
+    Databases are saved below /.holdfast/databases, straight from the program that writes them out; one that fails is
+    not in the snapshot. Without --to and --vault it goes into the configured default vault; without a configuration
+    into the built-in one, which the first backup makes together with a key file.
     """
     from holdfast.app.backup import BackupRequest, read_paths
+    from holdfast.app.databases import make_sources
 
     if not all(to):
         raise click.BadParameter("it is empty.", param_hint="--to")
@@ -99,6 +117,8 @@ def command(
         dry_run=dry_run,
         verbose=common.verbose,
         workers=workers,
+        sources=make_sources(postgres=postgres, mariadb=mariadb, commands=commands, limit=dump_timeout),
+        sqlite=sqlite == "auto",
     )
     with session(common) as here:
         here.console.lists_items = common.verbose or dry_run

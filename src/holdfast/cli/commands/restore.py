@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from holdfast.cli import text
 from holdfast.cli.console import Console, path_fields
 from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared, which_latest
-from holdfast.cli.session import session
+from holdfast.cli.session import Session, session
 from holdfast.cli.values import RAW_PATH, SNAPSHOT
 from holdfast.kernel.ids import short
-from holdfast.vaults.base import Overwrite, RestoreOptions, RestoreSummary, SnapshotInfo
+from holdfast.vaults.base import Overwrite, RestoreOptions, RestoreSummary, SnapshotFilter, SnapshotInfo
 
 
 @click.command("restore")
@@ -35,6 +37,10 @@ from holdfast.vaults.base import Overwrite, RestoreOptions, RestoreSummary, Snap
     "--verify", is_flag=True, help="Read every written file again (hashes of what is read are always compared)."
 )
 @click.option("--no-sparse", is_flag=True, help="Write runs of zeros instead of leaving holes.")
+@click.option("--database", type=RAW_PATH, metavar="NAME", help="Load this database back instead of restoring files.")
+@click.option("--to", default="", metavar="URL|FILE", help="Where to load it: a server's database, or an SQLite file.")
+@click.option("--replace", is_flag=True, help="Take the place of a database that is there; it is kept aside.")
+@click.option("--no-owner", is_flag=True, help="What is loaded belongs to who loads it.")
 @click.option("--workers", type=click.IntRange(0, 256), metavar="N", help="Worker processes. [default: by the machine]")
 @which_latest
 @shared(no_lock=True)
@@ -51,6 +57,10 @@ def command(
     dry_run: bool,
     verify: bool,
     no_sparse: bool,
+    database: bytes | None,
+    to: str,
+    replace: bool,
+    no_owner: bool,
     workers: int | None,
     hosts: tuple[str, ...],
     tags: tuple[str, ...],
@@ -59,7 +69,7 @@ def command(
     """Bring back files and folders from a snapshot.
 
     SNAPSHOT is an id, the first digits of one, or latest. With :PATH only that file or folder comes
-    back, right into DIR.
+    back, right into DIR. --database loads a dump back into a server, or replaces a live SQLite file.
     """
     from holdfast.app.restore import patterns, restore
     from holdfast.app.selection import make_filter
@@ -67,6 +77,14 @@ def command(
     if target and in_place:
         raise click.UsageError("--target and --in-place exclude each other.")
     identifier, path = snapshot
+    if database is not None:
+        if target or in_place or path or includes or excludes or delete:
+            raise click.UsageError("--database goes with --to, --replace, --no-owner and --dry-run only.")
+        with session(common) as here:
+            wanted = make_filter(hosts, paths, tags)
+            return _load(here, identifier, wanted, database, to, replace=replace, owners=not no_owner, dry_run=dry_run)
+    if to or replace or no_owner:
+        raise click.UsageError("--to, --replace and --no-owner go with --database.")
     options = RestoreOptions(
         target=target,
         path=path,
@@ -83,6 +101,43 @@ def command(
     with session(common) as here:
         result = restore(here.context, identifier, make_filter(hosts, paths, tags), options)
         return _show(here.console, result.snapshot, result.summary, dry_run=dry_run)
+
+
+def _load(
+    here: Session,
+    identifier: str,
+    wanted: SnapshotFilter,
+    name: bytes,
+    to: str,
+    *,
+    replace: bool,
+    owners: bool,
+    dry_run: bool,
+) -> int:
+    from holdfast.app.restore_database import DatabaseRequest, restore_database
+
+    console = here.console
+    request = DatabaseRequest(name, to, replace, owners, dry_run)
+    result = restore_database(here.context, identifier, wanted, request)
+    if not console.quiet:
+        begin = "Would load" if dry_run else "Loaded"
+        kept = f"; the former one is kept as {result.kept}" if result.kept else ""
+        console.line(
+            f"{begin} {text.name(result.path)} ({text.size(result.size)}) from snapshot {short(result.snapshot.id)}"
+            f" into {text.name(os.fsencode(result.to))}{kept}"
+        )
+    console.event(
+        "summary",
+        outcome="ok",
+        dry_run=dry_run,
+        snapshot=result.snapshot.id.hex(),
+        **path_fields(result.path),
+        kind=result.kind,
+        to=result.to,
+        bytes=result.size,
+        kept=result.kept or None,
+    )
+    return 0
 
 
 def _show(console: Console, snapshot: SnapshotInfo, summary: RestoreSummary, *, dry_run: bool) -> int:

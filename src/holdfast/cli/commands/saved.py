@@ -49,7 +49,16 @@ def show(here: Session, result: BackupResult, *, dry_run: bool, **more: Any) -> 
 
 COUNTS = (
     *("files_new", "files_changed", "files_unmodified", "files_removed", "dirs_new", "dirs_changed", "dirs_unmodified"),
-    *("data_blobs", "tree_blobs", "data_added", "data_added_packed", "total_files", "total_bytes", "excluded"),
+    *(
+        "data_blobs",
+        "tree_blobs",
+        "data_added",
+        "data_added_packed",
+        "total_files",
+        "total_bytes",
+        "excluded",
+        "databases",
+    ),
 )
 
 
@@ -74,6 +83,8 @@ def sentence(summary: BackupSummary, *, dry_run: bool) -> str:
         else f"{text.size(summary.data_added)} added ({text.size(summary.data_added_packed)} stored)"
         + f" in {text.duration(summary.seconds)}",
     ]
+    if summary.databases:
+        parts.insert(1, text.plural(summary.databases, "database") + " copied")
     if summary.problems:
         parts.append(f"{text.plural(len(summary.problems), 'item')} could not be saved")
     return "; ".join(parts)

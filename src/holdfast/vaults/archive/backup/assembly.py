@@ -10,13 +10,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from holdfast.files.xattrs import read_xattrs
+from holdfast.files.xattrs import Xattrs, read_xattrs
+from holdfast.format.node import Stat
 from holdfast.kernel.ids import BlobId
 from holdfast.repository.packer import Pack
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import BIG_FILE
 from holdfast.vaults.archive.backup.frames import Frame
-from holdfast.vaults.archive.backup.saver import CHANGED_KIND, Saver, count_directory
+from holdfast.vaults.archive.backup.saver import CHANGED_KIND, Saver
 from holdfast.vaults.archive.backup.tasks import (
     Answer,
     BigFile,
@@ -71,6 +72,10 @@ class Assembly:
         if frame.missing == 0:
             self._close(frame)
 
+    def share(self, big: BigFile) -> None:
+        """Wait for the answers about a file that is read apart from its directory."""
+        self._shared[big.file] = _Shared(big)
+
     def take(self, answer: Answer) -> None:
         """Work in one answer of a worker."""
         if isinstance(answer, Report):
@@ -100,7 +105,7 @@ class Assembly:
         for visit in report.visits:
             self._submit(visit, True)
         for big in report.big_files:
-            self._shared[big.file] = _Shared(big)
+            self.share(big)
             whole = big.size < BIG_FILE
             self._submit(Whole(big.file, big.path, big.size) if whole else Cut(big.file, big.path), False)
 
@@ -123,7 +128,7 @@ class Assembly:
         closed = frames.close(frame, self._saver.store)
         if closed.memo is not None:
             self.memo += closed.memo
-        count_directory(self.counts, frame.old_tree, closed.tree)
+        frames.count_directory(self.counts, frame.old_tree, closed.tree)
         del self._frames[frame.ticket]
         return closed.tree
 
@@ -143,11 +148,15 @@ class Assembly:
         if done.error:
             self._tell("failed", path, done.error)
             return None
+        streamed = shared.file.stat
+        st: Stat
+        xattrs: Xattrs = ()
         try:
-            st = os.lstat(path)
+            st = streamed or os.lstat(path)
             if not stat.S_ISREG(st.st_mode):
                 raise OSError(errno.ESTALE, CHANGED_KIND)
-            xattrs = read_xattrs(path)
+            if streamed is None:
+                xattrs = read_xattrs(path)
         except OSError as error:
             self._tell("failed", path, error.strerror or str(error))
             return None
@@ -156,7 +165,9 @@ class Assembly:
         for part in range(done.ranges):
             ids += shared.parts[part].ids
             size += shared.parts[part].size
-        if done.changed or size != st.st_size or size != done.size:
+        if streamed is not None:
+            self.counts.databases += 1
+        elif done.changed or size != st.st_size or size != done.size:
             frame.memoize = False
             self._tell("warning", path, "changed while it was being read; saved as it was read")
         self.counts.total_bytes += size

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from holdfast.format.chunker import MAX_SIZE, MIN_SIZE, Chunker
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import BlobId
+from holdfast.sources.base import Source
 from holdfast.sources.directory import open_file
 from holdfast.vaults.archive.backup.store import BlobStore
-from holdfast.vaults.archive.backup.tasks import CutDone, Ranges, Stored, Whole
+from holdfast.vaults.archive.backup.tasks import CutDone, Ranges, Stored, Stream, Whole
 
 APART = 8 << 20  # from this size on, a file is a task of its own ...
 APART_LATE = 256 << 10  # ... or from this size on, once its directory has given one task enough to read
@@ -55,6 +57,33 @@ class ContentReader:
             total += sum(lengths)
             ids += self._store.add_all(pieces)
         return ids, total
+
+    def save_blocks(self, fd: int, block: int) -> tuple[list[BlobId], int]:
+        """Store all of an open file in blocks of one size."""
+        ids: list[BlobId] = []
+        view = self._view[: MAX_SIZE // block * block]
+        total = 0
+        while True:
+            self._cancel.check()
+            have = 0
+            while have < len(view) and (count := os.readv(fd, [view[have:]])):
+                have += count
+            ids += [self._store.add_data(view[at : min(at + block, have)]) for at in range(0, have, block)]
+            total += have
+            if have < len(view):
+                return ids, total
+
+    def save_stream(self, task: Stream, source: Source) -> Iterator[Stored | CutDone]:
+        """Store what a source streams. Where it does not end well, nothing of it gets into the snapshot."""
+        try:
+            with source.open(task.entry, self._cancel) as stream:
+                ids, size = self._save_chunks(stream.fd, 0)
+                stream.finish()
+        except HoldfastError as error:
+            yield CutDone(task.file, 0, 0, f"{error.message} {error.hint}".strip(), False)
+            return
+        yield Stored(task.file, 0, ids, size)
+        yield CutDone(task.file, 1, size, "", False)
 
     def _chunks(self, fd: int, have: int = 0) -> Iterator[tuple[int, list[int]]]:
         """Fill the buffer again and again; yields (offset in the buffer, chunk lengths from there)."""

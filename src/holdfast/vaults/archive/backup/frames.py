@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b, sha256
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from holdfast.format.tree import encode_tree, raw_nodes
 from holdfast.kernel.ids import BlobId
@@ -128,3 +128,13 @@ def children_key(trees: list[BlobId | None]) -> bytes:
     if not trees:
         return NO_CHILDREN
     return blake2b(b"".join(tree or b"" for tree in trees), digest_size=16).digest()
+
+
+def count_directory(counts: Any, old: BlobId | None, new: BlobId) -> None:
+    """Count one directory as new, changed or as it was."""
+    if old is None:
+        counts.dirs_new += 1
+    elif old == new:
+        counts.dirs_unmodified += 1
+    else:
+        counts.dirs_changed += 1

@@ -127,6 +127,17 @@ class OldTrees:
                 return (raw if all(map(self._has_blob, ids)) else None), old
         return self._remade(old, name, st, path), old
 
+    def same_database(
+        self, nodes: dict[bytes, OldNode], name: bytes, seen: Stat
+    ) -> tuple[bytes | None, OldNode | None]:
+        """As :meth:`unchanged`, for a file whose saved size may be another than its own: ``seen`` has none."""
+        start = self._writer.file_start(name, seen, self._names.user(seen.st_uid), self._names.group(seen.st_gid))
+        old = nodes.get(start[_NAME : start.find(_NAME_END)])
+        if old is None or not old.raw.startswith(start):
+            return None, old
+        ids = _content(old.raw)
+        return (old.raw if ids is not None and all(map(self._has_blob, ids)) else None), old
+
     def _remade(self, old: OldNode, name: bytes, st: Stat, path: bytes) -> bytes | None:
         """Another program's node, or one of the same content with another owner, mode or time zone: written anew."""
         fields = old.fields

@@ -10,12 +10,18 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from holdfast.files.rules import Scope
+
 
 class Target(NamedTuple):
-    """One path to save: where it is in the snapshot, and where it is on this machine (absolute)."""
+    """One path to save: where it is in the snapshot, and where it is on this machine (absolute).
+
+    ``around`` is the scope of the directory around it, where that was listed too.
+    """
 
     parts: tuple[bytes, ...]
     path: bytes
+    around: Scope | None = None
 
 
 Top = dict[bytes, "Top | Target"]
@@ -27,15 +33,18 @@ def absolute(path: bytes, cwd: bytes) -> bytes:
     return os.path.normpath(os.path.join(cwd, path)).replace(b"//", b"/")
 
 
-def find_targets(paths: Sequence[bytes], cwd: bytes) -> list[Target]:
-    """The targets for these paths: duplicates, and what lies inside another target, once."""
+def find_targets(paths: Sequence[bytes], cwd: bytes, *, whole: bool = False) -> list[Target]:
+    """The targets for these paths: duplicates, and what lies inside another target, once.
+
+    With ``whole``, relative paths are laid out as absolute ones too.
+    """
     targets = {absolute(path, cwd): _parts(path) for path in paths}
     outermost = {path: parts for path, parts in targets.items() if not any(above in targets for above in _above(path))}
     layouts = list(outermost.values())
     clash = any(
         first[: len(second)] == second for i, first in enumerate(layouts) for j, second in enumerate(layouts) if i != j
     )
-    if clash:  # "." beside others, or "x" beside "../x": only whole paths tell them apart
+    if clash or whole:  # "." beside others, or "x" beside "../x": only whole paths tell them apart
         return [Target(_parts(path), path) for path in outermost]
     return [Target(parts, path) for path, parts in outermost.items()]
 

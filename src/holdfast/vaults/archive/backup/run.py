@@ -19,6 +19,7 @@ from holdfast.kernel.pool import Pool, default_size
 from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.index import SharedIds
 from holdfast.repository.packer import Pack, sweep_spool
+from holdfast.sources.base import as_path
 from holdfast.vaults.archive.backup import roots
 from holdfast.vaults.archive.backup.ahead import Ahead
 from holdfast.vaults.archive.backup.assembly import Assembly
@@ -26,7 +27,8 @@ from holdfast.vaults.archive.backup.estimate import Estimate
 from holdfast.vaults.archive.backup.lookback import MemoFile, Parent, choose_parent
 from holdfast.vaults.archive.backup.roots import Target
 from holdfast.vaults.archive.backup.saver import Job, Saver
-from holdfast.vaults.archive.backup.tasks import Answer, Finish, Finished, Task
+from holdfast.vaults.archive.backup.streams import Folder, plan, refuse_taken_places
+from holdfast.vaults.archive.backup.tasks import Answer, Finish, Finished, Stream, Task
 from holdfast.vaults.archive.backup.top import begin
 from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome, Problem
 
@@ -77,7 +79,10 @@ class _Backup:
         self._packed = 0
         self._estimate: Estimate | None = None
         self._cwd = os.getcwdb()
-        self._paths = tuple(os.fsdecode(roots.absolute(path, self._cwd)) for path in options.paths)
+        self._paths = (
+            *(os.fsdecode(roots.absolute(path, self._cwd)) for path in options.paths),
+            *(os.fsdecode(as_path(source.place)) for source in options.sources),
+        )
         self._memo = MemoFile(
             None if options.force else memo_folder, repository, options.hostname, self._paths, ahead.lister.salt
         )
@@ -86,6 +91,7 @@ class _Backup:
     def run(self) -> BackupSummary:
         began, started_ns = self._clock.monotonic(), self._clock.now_ns()
         targets = self._existing_targets()
+        streams = self._plan_streams(targets)
         with contextlib.ExitStack() as stack:
             writer = None
             if not self._options.dry_run:
@@ -97,8 +103,8 @@ class _Backup:
                 self._repository, options.hostname, self._paths, options.parent, self._pass_over_damage
             )
             self._summary.parent = parent.id
-            assembly = self._save(targets, parent, writer)
-            self._count(assembly)
+            assembly = self._save(targets, streams, parent, writer, started_ns)
+            self._count(assembly, bool(targets))
             if writer is not None:
                 self._summary.snapshot = writer.commit(self._snapshot(assembly, parent, started_ns))
                 self._memo.save(self._summary.snapshot, assembly.memo)
@@ -106,18 +112,18 @@ class _Backup:
         return self._summary
 
     def _existing_targets(self) -> list[Target]:
-        if not self._options.paths:
+        if not self._options.paths and not self._options.sources:
             raise Invalid("Nothing to back up was named.", hint="Name at least one file or folder.")
         targets = []
         optional = {roots.absolute(path, self._cwd) for path in self._options.optional}
-        for target in roots.find_targets(self._options.paths, self._cwd):
+        for target in roots.find_targets(self._options.paths, self._cwd, whole=bool(self._options.sources)):
             try:
                 os.lstat(target.path)
                 targets.append(target)
             except OSError as error:
                 why = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
                 self._tell("warning" if target.path in optional else "failed", target.path, why)
-        if not targets:
+        if not targets and not self._options.sources:
             named = self._paths[0] if len(self._paths) == 1 else "none of the given paths"
             raise NotFound(
                 f"There is nothing to back up: {named} {'does not exist' if len(self._paths) == 1 else 'exists'}.",
@@ -126,16 +132,27 @@ class _Backup:
             )
         return targets
 
+    def _plan_streams(self, targets: list[Target]) -> Folder | None:
+        if not self._options.sources:
+            return None
+        refuse_taken_places(targets)
+        return plan(self._options.sources, self._cancel, lambda path, why: self._tell("failed", path, why))
+
     # -- the work --------------------------------------------------------------------------------------------------
 
-    def _save(self, targets: list[Target], parent: Parent, writer: Writer | None) -> Assembly:
+    def _save(
+        self, targets: list[Target], streams: Folder | None, parent: Parent, writer: Writer | None, started_ns: int
+    ) -> Assembly:
         job = self._job(parent)
         saver = Saver(job)
         queue: deque[Task] = deque()
+        long: list[Task] = []  # streams would keep this process from handing out work to others
         pools: list[Pool[Task, Answer]] = []  # none while this process works alone
 
         def submit(task: Task, first: bool) -> None:
-            if pools:
+            if isinstance(task, Stream) and not pools:
+                long.append(task)
+            elif pools:
                 pools[0].submit(task, first=first)
             elif first:
                 queue.appendleft(task)
@@ -150,14 +167,17 @@ class _Backup:
         keep_large_blocks()
         assembly = Assembly(saver, submit, record, self._tell)
         try:
-            begin(targets, self._options, parent, saver, assembly, submit, self._tell)
+            begin(
+                targets, self._options, parent, saver, assembly, submit, self._tell, streams,
+                lister=self._ahead.lister, now=started_ns,
+            )  # fmt: skip
             self._alone(queue, saver, assembly, FIRST_ALONE_SECONDS if parent.tree is None else ALONE_SECONDS)
-            if queue and not self._cancel.requested:
+            if (queue or long) and not self._cancel.requested:
                 with self._estimating(targets), Pool(lambda: Saver(job).answers, self._workers()) as pool:
                     pools.append(pool)
                     if writer is not None:
                         writer.lock.start_renewing()
-                    for task in queue:
+                    for task in (*long, *queue):
                         pool.submit(task)
                     self._together(pool, saver, assembly, record)
             for pack in saver.store.finish():
@@ -193,6 +213,8 @@ class _Backup:
             dry_run=options.dry_run,
             share_files=self._workers() > 1,
             spool_tag=self._spool_tag,
+            sqlite=options.sqlite,
+            sources=options.sources,
         )
 
     def _workers(self) -> int:
@@ -239,15 +261,18 @@ class _Backup:
 
     # -- after -----------------------------------------------------------------------------------------------------
 
-    def _count(self, assembly: Assembly) -> None:
+    def _count(self, assembly: Assembly, has_targets: bool) -> None:
         summary, counts = self._summary, assembly.counts
         for name in ("files_new", "files_changed", "files_unmodified", "dirs_new", "dirs_changed", "dirs_unmodified",
-                     "data_blobs", "tree_blobs", "data_added", "total_bytes", "excluded"):  # fmt: skip
+                     "data_blobs", "tree_blobs", "data_added", "total_bytes", "excluded", "databases"):  # fmt: skip
             setattr(summary, name, getattr(counts, name))
         summary.total_files = counts.files_new + counts.files_changed + counts.files_unmodified
         summary.data_added_packed = self._packed
         if summary.problems:
             summary.outcome = Outcome.PARTIAL
+        if self._options.sources and not has_targets and not summary.total_files:
+            why = "; ".join(dict.fromkeys(problem.message for problem in summary.problems))
+            raise HoldfastError(f"Nothing was saved: {why or 'there is no database to save'}")
         if assembly.root is None:
             raise Invalid(
                 "Nothing was left to save: everything was excluded or could not be read.",

@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from holdfast.files.names import Names
 from holdfast.files.rules import Scope
@@ -19,9 +18,11 @@ from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
+from holdfast.sources.base import Source
 from holdfast.sources.directory import Item, Lister, Listing, open_directory, open_file, read_small
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
+from holdfast.vaults.archive.backup.databases import ENCRYPTED, Beside, Databases, may_be_database
 from holdfast.vaults.archive.backup.frames import Frame
 from holdfast.vaults.archive.backup.memo import Memo
 from holdfast.vaults.archive.backup.old import OldNode, OldTrees
@@ -35,6 +36,7 @@ from holdfast.vaults.archive.backup.tasks import (
     OldTree,
     Ranges,
     Report,
+    Stream,
     Task,
     Visit,
     Whole,
@@ -56,7 +58,7 @@ class Job:
     """What all processes of one backup have in common; made before the fork.
 
     ``force`` reads every file again; ``verbose`` reports every file; ``share_files`` lets several processes read one
-    big file; ``ahead`` are directories that were listed already, by path.
+    big file; ``ahead`` are directories that were listed already, by path. ``sqlite``: see ``BackupOptions``.
     """
 
     repository: Repository
@@ -71,6 +73,8 @@ class Job:
     dry_run: bool
     share_files: bool
     spool_tag: str
+    sqlite: bool = False
+    sources: tuple[Source, ...] = ()
 
 
 class Saver:
@@ -84,6 +88,7 @@ class Saver:
         self.names = Names()
         self.nodes = NodeWriter(job.offset_at)
         self.old_trees = OldTrees(self.store.read_tree, self.nodes, self.names, self.store.has, trusted=bool(job.memo))
+        self._databases = Databases(self._reader, self.old_trees, self.nodes, self.names, job.cancel, self._tell)
         self._tickets = itertools.count(os.getpid() << 40)
         self._report = Report()
         self._frames: dict[int, Frame] = {}
@@ -104,6 +109,9 @@ class Saver:
                 yield self._hand_back([])
             elif isinstance(task, Whole):
                 yield from self._reader.save_whole(task)
+                yield self._hand_back([])
+            elif isinstance(task, Stream):
+                yield from self._reader.save_stream(task, self._job.sources[task.source])
                 yield self._hand_back([])
         except Cancelled:
             self._waiting.take()  # dropped: the directory that was being read has no room for its nodes yet
@@ -154,7 +162,7 @@ class Saver:
             old = visit.old
             if frame.known is not None:
                 frame.old_tree = frame.known[1]
-                self._keep_known(frame, listing)
+                self._keep_known(frame, listing, self._beside(listing, fd))
                 old = frame.known[1]
             else:
                 frame.old_tree = self.old_trees.resolve(old)
@@ -186,14 +194,18 @@ class Saver:
             self._tell("failed", visit.path, error.strerror or str(error))
         self._fill(visit.parent, visit.order, None)
 
-    def _keep_known(self, frame: Frame, listing: Listing) -> None:
+    def _beside(self, listing: Listing, fd: int) -> Beside | None:
+        """The databases here that have companions, if databases are looked for."""
+        return Beside(listing.items, fd) if self._job.sqlite else None
+
+    def _keep_known(self, frame: Frame, listing: Listing, beside: Beside | None) -> None:
         """Everything here is as the memo knows it: count it, and wait for the subdirectories."""
         counts = self._report.counts
         for item in listing.items:
             kind = item.stat.st_mode & _KIND
             if kind == _DIR:
                 frame.subtrees.append((0, None))
-            elif kind == _FILE:
+            elif kind == _FILE and not (beside and item.name in beside.left_out):
                 counts.files_unmodified += 1
                 counts.total_bytes += item.stat.st_size
                 if self._job.verbose:
@@ -210,7 +222,7 @@ class Saver:
         closed = frames.close(frame, self.store)
         if closed.memo is not None:
             self._report.memo += closed.memo
-        count_directory(self._report.counts, frame.old_tree, closed.tree)
+        frames.count_directory(self._report.counts, frame.old_tree, closed.tree)
         self._frames.pop(frame.ticket, None)
         return closed.tree
 
@@ -228,11 +240,16 @@ class Saver:
         old_nodes = self.old_trees.nodes(old)
         parts, path = frame.parts, visit.path if visit.path != b"/" else b""
         cancel = self._job.cancel
+        beside = self._beside(listing, fd)
+        for name in beside.encrypted if beside else ():
+            self._tell("warning", path + b"/" + name, ENCRYPTED)
         for item in listing.items:
+            if beside and item.name in beside.left_out:
+                continue
             kind = item.stat.st_mode & _KIND
             try:
                 if kind == _FILE:
-                    part = self._save_file(frame, fd, item, path, old_nodes)
+                    part = self._save_file(frame, fd, item, path, old_nodes, beside)
                     if cancel.requested:
                         cancel.check()
                 elif kind == _DIR:
@@ -271,7 +288,8 @@ class Saver:
     def save_file(self, item: Item, path: bytes, old_nodes: dict[bytes, OldNode]) -> bytes | None:
         """The node of a single file that the user named, without a directory around it."""
         frame = Frame(0, 0, 0, b"")
-        return self._save_file(frame, None, item, path.rpartition(b"/")[0], old_nodes, whole=True)
+        beside = Beside.of_file(item, path) if self._job.sqlite else None
+        return self._save_file(frame, None, item, path.rpartition(b"/")[0], old_nodes, beside, whole=True)
 
     def _save_file(
         self,
@@ -280,6 +298,7 @@ class Saver:
         item: Item,
         folder: bytes,
         old_nodes: dict[bytes, OldNode],
+        beside: Beside | None,
         *,
         whole: bool = False,
     ) -> bytes | None:
@@ -287,7 +306,7 @@ class Saver:
         counts = self._report.counts
         known = None
         if old_nodes:
-            if self._job.force:
+            if self._job.force or (beside and name in beside.databases):
                 known = self.old_trees.find(old_nodes, name)
             else:
                 path = folder + b"/" + name if dir_fd is None else _reachable(folder, name, dir_fd)
@@ -298,6 +317,13 @@ class Saver:
                     if self._job.verbose:
                         self._tell("unchanged", folder + b"/" + name, "")
                     return node
+        if beside is not None and may_be_database(st):
+            saved = self._databases.save(frame, dir_fd, item, folder, old_nodes, beside, force=self._job.force)
+            if saved is not None:
+                self._bytes += saved.read
+                self._count_file(saved.node, known, saved.size, folder + b"/" + name, st)
+                counts.databases += saved.read > 0
+                return saved.node
         apart = APART if self._bytes < BYTES_PER_TASK else APART_LATE
         if st.st_size >= apart and self._job.share_files and not whole and len(folder) < _LONG_PATH:
             file = next(self._tickets)
@@ -343,7 +369,6 @@ class Saver:
     def _file_node(self, read: Read, content: Sequence[BlobId], size: int) -> bytes:
         """The node of a file whose content is stored; counts it and tells what is worth telling."""
         frame, (name, st), known, after = read.frame, read.item, read.known, read.after
-        counts = self._report.counts
         if after.st_mtime_ns != st.st_mtime_ns or after.st_size != st.st_size or after.st_ino != st.st_ino:
             if after.st_mode & _KIND != _FILE:
                 raise OSError(errno.ESTALE, CHANGED_KIND)
@@ -353,9 +378,14 @@ class Saver:
         elif size != st.st_size:
             frame.memoize = False
             self._tell("warning", read.path, f"gave {size} bytes though its size is {st.st_size}")
-        counts.total_bytes += size
         owner = self.names.user(st.st_uid), self.names.group(st.st_gid)
         node = self.nodes.file(name, st, *owner, read.xattrs, content, size)
+        self._count_file(node, known, size, read.path, st)
+        return node
+
+    def _count_file(self, node: bytes, known: OldNode | None, size: int, path: bytes, st: Stat) -> None:
+        counts = self._report.counts
+        counts.total_bytes += size
         if known is None or not known.is_file:
             counts.files_new += 1
             kind, why = "new", ""
@@ -366,8 +396,7 @@ class Saver:
             counts.files_changed += 1
             kind, why = "changed", self.old_trees.why_changed(known, st) if self._job.verbose else ""
         if self._job.verbose:
-            self._tell(kind, read.path, why)
-        return node
+            self._tell(kind, path, why)
 
     def _failed_item(self, path: bytes, error: OSError) -> None:
         if error.errno == errno.ENOENT:
@@ -388,13 +417,3 @@ class Saver:
 def _reachable(folder: bytes, name: bytes, dir_fd: int) -> bytes:
     """A path that the system takes, also where the whole one is too long for it."""
     return folder + b"/" + name if len(folder) < _LONG_PATH else b"/proc/self/fd/%d/%s" % (dir_fd, name)
-
-
-def count_directory(counts: Any, old: BlobId | None, new: BlobId) -> None:
-    """Count one directory as new, changed or as it was."""
-    if old is None:
-        counts.dirs_new += 1
-    elif old == new:
-        counts.dirs_unmodified += 1
-    else:
-        counts.dirs_changed += 1

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from holdfast.files.rules import Scope
 from holdfast.kernel.ids import BlobId
 from holdfast.repository.packer import OpenPack, Pack
+from holdfast.sources.base import StreamEntry
+from holdfast.sources.sqlite import Plain
 from holdfast.vaults.archive.backup.frames import Frame
 
 OldTree = BlobId | tuple[object, bytes] | None
@@ -50,8 +52,19 @@ class Whole(NamedTuple):
     size: int
 
 
+class Stream(NamedTuple):
+    """Save what a source (by its number in the options) streams for one entry."""
+
+    file: int
+    source: int
+    entry: StreamEntry
+
+
 class BigFile(NamedTuple):
-    """A file that is read apart from its directory; its node is made by the parent, in that hole of that frame."""
+    """A file that is read apart from its directory; its node is made by the parent, in that hole of that frame.
+
+    ``stat`` is what the node says where there is no file on a disk to ask.
+    """
 
     file: int
     parent: int
@@ -60,6 +73,7 @@ class BigFile(NamedTuple):
     name: bytes
     size: int
     old_content: bool
+    stat: Plain | None = None
 
 
 class Stored(NamedTuple):
@@ -94,7 +108,7 @@ class Finished(NamedTuple):
     left: list[OpenPack]
 
 
-Task = Visit | Ranges | Cut | Whole | Finish
+Task = Visit | Ranges | Cut | Whole | Stream | Finish
 
 
 @dataclass(slots=True)
@@ -112,6 +126,7 @@ class Counts:
     data_added: int = 0
     total_bytes: int = 0
     excluded: int = 0
+    databases: int = 0
 
     def add(self, other: Counts) -> None:
         """Add ``other`` to this."""
@@ -123,8 +138,8 @@ class Counts:
 class Report:
     """What a worker did with one task: what is finished, and what it hands back for others to go on with.
 
-    ``events`` are (kind, path, why) with kind ``failed``, ``warning``, ``new``, ``changed``, ``unchanged`` or
-    ``excluded``.
+    ``events`` are (kind, path, why) with kind ``failed``, ``warning``, ``checked`` (a database), ``new``, ``changed``,
+    ``unchanged`` or ``excluded``.
     """
 
     counts: Counts = field(default_factory=Counts)

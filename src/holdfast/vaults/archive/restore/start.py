@@ -11,6 +11,7 @@ from holdfast.format.node import Node
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound
 from holdfast.repository import Repository
+from holdfast.sources.base import ROOT, as_path
 from holdfast.vaults.archive.read import find_node, parts_of
 from holdfast.vaults.archive.restore.survey import Job, Surveyor
 from holdfast.vaults.archive.restore.tasks import Folder, Selection, Visit, meta_of
@@ -84,6 +85,7 @@ def begin(repository: Repository, snapshot: SnapshotInfo, options: RestoreOption
         keep=_vault_folders(repository),
         cancel=cancel,
         is_root=os.geteuid() == 0,
+        elsewhere=_elsewhere(snapshot) if options.in_place and not parts else frozenset(),
     )
     start = parts if not options.in_place or node.type == "dir" else parts[:-1]
     inside = any(list(path) == start[: len(path)] for path in saved)
@@ -112,6 +114,12 @@ def _saved_paths(repository: Repository, snapshot: SnapshotInfo) -> tuple[list[t
     if not found and len(snapshot.paths) == 1 and "\ufffd" not in snapshot.paths[0]:
         found.append(())
     return found, absolute
+
+
+def _elsewhere(snapshot: SnapshotInfo) -> frozenset[bytes]:
+    """What never was on a disk: dumps of databases and output of programs."""
+    place = os.fsdecode(as_path(()))
+    return frozenset((ROOT,)) if any(path.startswith(place) for path in snapshot.paths) else frozenset()
 
 
 def _ends(parts: list[bytes]) -> Iterator[list[bytes]]:

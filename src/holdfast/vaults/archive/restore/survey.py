@@ -17,6 +17,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound, Unavailable
 from holdfast.kernel.ids import BlobId
 from holdfast.repository import Repository
+from holdfast.sources.sqlite import JOURNAL, LOG_MAGIC, WAL, file_head
 from holdfast.vaults.archive.restore.nodes import PlainFile, is_possible, split_plain
 from holdfast.vaults.archive.restore.rows import Rows
 from holdfast.vaults.archive.restore.tasks import (
@@ -45,7 +46,7 @@ class Job:
     ``root`` is the directory that everything goes below, ``base`` the path in the snapshot that it stands for.
     ``saved``: the paths in the snapshot, relative to ``base``, that the backup was asked to save. ``token`` is in the
     name of every unfinished file of this run. ``keep`` are (device, inode) of folders that are never deleted: the
-    vault itself and those around it.
+    vault itself and those around it. ``elsewhere``: folders of the snapshot that never were on a disk.
     """
 
     repository: Repository
@@ -57,6 +58,7 @@ class Job:
     keep: frozenset[tuple[int, int]]
     cancel: Cancel
     is_root: bool
+    elsewhere: frozenset[bytes] = frozenset()
 
 
 class Surveyor:
@@ -172,12 +174,15 @@ class Surveyor:
                 inner += self._plan_folder(visit, node, present)
             elif selection is None or selection.child(name, False)[0]:
                 self._plan_item(folder, node, present.get(name) if present else None)
+        self._plan_stale_logs(visit, nodes, present)
         if sound and self._options.delete and present and visit.saved:
             self._plan_deletes(visit, {node.name for node in nodes}, present)
         return inner
 
     def _plan_folder(self, visit: Visit, node: Node, present: Present) -> list[Visit]:
         path = join(visit.path, node.name)
+        if path in self._job.elsewhere:
+            return []
         wanted, selection = True, None
         if visit.selection is not None:
             wanted, selection = visit.selection.child(node.name, True)
@@ -278,6 +283,28 @@ class Surveyor:
             self._answer.removals.append(path)
             if self._options.dry_run:
                 self._action("delete", path)
+
+    def _plan_stale_logs(self, visit: Visit, nodes: list[Node], present: Present) -> None:
+        """Remove a log of SQLite that the snapshot does not hold: it would be played into the database that comes back.
+
+        A backup saves databases with what is in their logs, and without the logs.
+        """
+        logs = [name for name in present if name.endswith((WAL, JOURNAL))]
+        if not logs or self._target is None or self._options.overwrite == Overwrite.NEVER:
+            return
+        known = {node.name: node for node in nodes}
+        for name in logs:
+            base = name.rpartition(b"-")[0]
+            node, found = known.get(base), present.get(base)
+            if node is None or name in known or (visit.selection and not visit.selection.child(base, False)[0]):
+                continue
+            if self._options.overwrite == Overwrite.IF_NEWER and found and node.mtime <= found.st_mtime_ns:
+                continue
+            with suppress(OSError):
+                if file_head(name, self._target.get(visit.path, make=False), 4) in LOG_MAGIC:
+                    self._answer.removals.append(join(visit.path, name))
+                    if self._options.dry_run:
+                        self._action("delete", join(visit.path, name))
 
     def _present(self, visit: Visit) -> Present:
         """What is in that folder of the target by now."""
