@@ -86,6 +86,41 @@ class Faulty:
             raise self._error
 
 
+class Late(Faulty):
+    """As :class:`Faulty`, but a change takes effect before it fails: an answer that was lost on the way."""
+
+    _lost = False
+
+    def write(self, name: str, data: ReadableBuffer) -> None:
+        super().write(name, data)
+        self._answer()
+
+    def adopt(self, path: str, name: str) -> None:
+        super().adopt(path, name)
+        self._answer()
+
+    def replace(self, name: str, data: ReadableBuffer) -> None:
+        super().replace(name, data)
+        self._answer()
+
+    def delete(self, name: str) -> None:
+        super().delete(name)
+        self._answer()
+
+    def _count(self, method: str, name: str) -> None:
+        try:
+            super()._count(method, name)
+        except Exception:
+            if method not in ("write", "adopt", "replace", "delete"):
+                raise
+            self._lost = True
+
+    def _answer(self) -> None:
+        if self._lost:
+            self._lost = False
+            raise self._error
+
+
 class Killing:
     """Passes every call on to ``inner``; SIGKILLs this process at the change number ``at`` (from 1; 0 never).
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.archivekit import SECRET, files, new_vault, open_vault
 from tests.copykit import Versions, bring
-from tests.faults.faulty import Faulty, Killing, in_child
+from tests.faults.faulty import Faulty, Killing, Late, in_child
 
 from holdfast.kernel.errors import Unavailable
 from holdfast.storage import LocalStorage
@@ -46,6 +46,12 @@ def assert_sound(there: Versions, target: Path, restic: str | None) -> None:
     there.assert_copied(open_vault(target))
 
 
+def remove_own_locks(place: Path) -> None:
+    """This very process could not remove them; that it lives on protects them."""
+    for lock in (place / "locks").iterdir():
+        lock.unlink()
+
+
 def test_killed_at_every_durable_step(tmp_path: Path, need: Callable[[str], str]) -> None:
     restic = need("restic")
     there = Versions(tmp_path)
@@ -67,7 +73,11 @@ def test_killed_at_every_durable_step(tmp_path: Path, need: Callable[[str], str]
 
 
 @pytest.mark.parametrize("lasting", [False, True])
-def test_every_call_to_the_target_fails_in_turn(tmp_path: Path, lasting: bool) -> None:
+@pytest.mark.parametrize("kind", [Faulty, Late])
+def test_every_call_to_the_target_fails_in_turn(
+    tmp_path: Path, kind: type[Faulty], lasting: bool, need: Callable[[str], str]
+) -> None:
+    restic = need("restic")
     there = Versions(tmp_path)
     new_vault(tmp_path / "count")
     counting = Faulty(LocalStorage(str(tmp_path / "count")))
@@ -75,10 +85,11 @@ def test_every_call_to_the_target_fails_in_turn(tmp_path: Path, lasting: bool) -
     for number in range(3, len(counting.calls) + 1):
         target = tmp_path / f"call{number}"
         new_vault(target)
-        failing = Faulty(LocalStorage(str(target)), number, Unavailable("gone for a moment"), lasting=lasting)
+        failing = kind(LocalStorage(str(target)), number, Unavailable("gone for a moment"), lasting=lasting)
         with contextlib.suppress(Unavailable):
             bring(there.place, failing)
-        assert_sound(there, target, None)
+        remove_own_locks(target)
+        assert_sound(there, target, restic)
 
 
 def test_every_call_to_the_source_fails_in_turn(tmp_path: Path) -> None:

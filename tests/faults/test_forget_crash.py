@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.archivekit import SECRET, new_vault, open_vault, save
-from tests.faults.faulty import Faulty, Killing, in_child
+from tests.faults.faulty import Faulty, Killing, Late, in_child
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Denied, Locked, Unavailable
@@ -28,7 +28,7 @@ from holdfast.vaults.retention import Policy, plan
 from holdfast.vaults.tags import TagChange, plan_rewrites
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    pass
 
 SNAPSHOTS = 4
 
@@ -43,33 +43,6 @@ def template(tmp_path: Path) -> Path:
         (source / "file").write_text(f"version {number}")
         save(vault, source, tags=("numbered",))
     return tmp_path / "template"
-
-
-class Late(Faulty):
-    """Changes take effect before they fail: what it looks like when a server's answer is lost."""
-
-    _lost = False
-
-    def write(self, name: str, data: ReadableBuffer) -> None:
-        super().write(name, data)
-        self._answer()
-
-    def delete(self, name: str) -> None:
-        super().delete(name)
-        self._answer()
-
-    def _count(self, method: str, name: str) -> None:
-        try:
-            super()._count(method, name)
-        except Unavailable:
-            if method not in ("write", "delete"):
-                raise
-            self._lost = True
-
-    def _answer(self) -> None:
-        if self._lost:
-            self._lost = False
-            raise self._error
 
 
 def forget_first_three(storage: Storage) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.faulty import Faulty, Killing, in_child
+from tests.faults.faulty import Faulty, Killing, Late, in_child
 from tests.prunekit import THOROUGH, Used, run, used_vault
 
 from holdfast.kernel.cancel import Cancel
@@ -19,24 +19,6 @@ from holdfast.kernel.errors import Cancelled, HoldfastError, Internal, Locked
 from holdfast.storage import LocalStorage
 
 CHANGES = ("write", "adopt", "delete")
-
-
-class FailingAfter(Faulty):
-    """As ``Faulty``, but the chosen call takes effect before it fails: an answer that was lost on the way."""
-
-    def __getattribute__(self, name: str) -> Any:
-        method = super().__getattribute__(name)
-        if name not in CHANGES:
-            return method
-
-        def call(*arguments: Any) -> None:
-            try:
-                method(*arguments)
-            except HoldfastError:
-                getattr(self._inner, name)(*arguments)
-                raise
-
-        return call
 
 
 def calls_of(used: Used, place: Path) -> list[str]:
@@ -80,12 +62,12 @@ def test_killed_at_every_change(used: Used, after: bool, tmp_path: Path, need: C
         finish(broken, restic)
 
 
-@pytest.mark.parametrize("kind", [Faulty, FailingAfter])
+@pytest.mark.parametrize("kind", [Faulty, Late])
 def test_every_call_fails_in_turn(used: Used, kind: type[Faulty], tmp_path: Path, need: Callable[[str], str]) -> None:
     restic = need("restic")
     methods = calls_of(used, tmp_path / "count")
     for number, method in enumerate(methods, 1):
-        if kind is FailingAfter and method not in CHANGES:
+        if kind is Late and method not in CHANGES:
             continue
         broken = used.copy(tmp_path / "broken")
         storage = kind(LocalStorage(str(broken.place)), number)
