@@ -195,16 +195,22 @@ def test_words_that_could_be_plans(cli, plan, documents: Path) -> None:
         assert refused.code == 2 and "does not go with a plan" in refused.err
 
 
-def test_a_kind_of_vault_that_cannot_be_saved_into(cli, plan, tmp_path: Path) -> None:
+def test_vaults_of_every_kind_in_one_plan(cli, plan, tmp_path: Path) -> None:
     plan(to="[one]")
     path = cli.home / ".config/holdfast/holdfast.yaml"
-    text = path.read_text().replace("to: [one]", "to: [plain, one]")
-    path.write_text(text.replace("vaults:\n", f"vaults:\n  plain: {{kind: versioned, location: {tmp_path}/plain}}\n"))
-    checked = cli("config", "check")
-    assert checked.code == 0 and "cannot save into vaults of other kinds than archive, mirror: plain" in checked.err
+    text = path.read_text().replace("to: [one]", "to: [plain, history, one]")
+    kinds = "".join(
+        f"  {name}: {{kind: {kind}, location: {tmp_path}/{name}}}\n"
+        for name, kind in (("plain", "mirror"), ("history", "versioned"))
+    )
+    path.write_text(text.replace("vaults:\n", f"vaults:\n{kinds}"))
+    assert cli("config", "check").code == 0
+    for vault in ("plain", "history"):
+        assert cli("init", vault).code == 0
     done = cli("backup", "docs", **PASSWORD)
-    assert done.code == 1 and "the kind versioned" in done.err
-    assert len(snapshots(cli, "one")) == 1
+    assert done.code == 0, done
+    for vault in ("plain", "history", "one"):
+        assert len(snapshots(cli, vault)) == 1
 
 
 def test_the_copies_of_a_plan(cli, plan, documents: Path) -> None:
