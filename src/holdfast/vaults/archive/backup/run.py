@@ -24,9 +24,10 @@ from holdfast.vaults.archive.backup import roots
 from holdfast.vaults.archive.backup.ahead import Ahead
 from holdfast.vaults.archive.backup.assembly import Assembly
 from holdfast.vaults.archive.backup.estimate import Estimate
+from holdfast.vaults.archive.backup.job import Job
 from holdfast.vaults.archive.backup.lookback import MemoFile, Parent, choose_parent
 from holdfast.vaults.archive.backup.roots import Target
-from holdfast.vaults.archive.backup.saver import Job, Saver
+from holdfast.vaults.archive.backup.saver import Saver
 from holdfast.vaults.archive.backup.streams import Folder, plan, refuse_taken_places
 from holdfast.vaults.archive.backup.tasks import Answer, Finish, Finished, Stream, Task
 from holdfast.vaults.archive.backup.top import begin

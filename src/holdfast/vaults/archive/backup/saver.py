@@ -5,26 +5,20 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from holdfast.files.names import Names
-from holdfast.files.rules import Scope
 from holdfast.files.xattrs import read_xattrs
 from holdfast.format.chunker import MIN_SIZE, Chunker
 from holdfast.format.node import NodeWriter, Stat
-from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.ids import BlobId
-from holdfast.repository import Repository
-from holdfast.repository.index import SharedIds
-from holdfast.sources.base import Source
-from holdfast.sources.directory import Item, Lister, Listing, open_directory, open_file, read_small
+from holdfast.sources.directory import Item, Listing, open_directory, open_file, read_small
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
 from holdfast.vaults.archive.backup.databases import ENCRYPTED, Beside, Databases, may_be_database
 from holdfast.vaults.archive.backup.frames import Frame
-from holdfast.vaults.archive.backup.memo import Memo
+from holdfast.vaults.archive.backup.job import Job
 from holdfast.vaults.archive.backup.old import OldNode, OldTrees
 from holdfast.vaults.archive.backup.store import BlobStore
 from holdfast.vaults.archive.backup.tasks import (
@@ -51,30 +45,6 @@ _LONG_PATH = 3800  # the system takes 4,095 bytes at once, a name has up to 255
 _KIND = 0o170000
 _FILE, _DIR, _LINK = 0o100000, 0o040000, 0o120000
 _SPECIAL = frozenset((0o060000, 0o020000, 0o010000))
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What all processes of one backup have in common; made before the fork.
-
-    ``force`` reads every file again; ``verbose`` reports every file; ``share_files`` lets several processes read one
-    big file; ``ahead`` are directories that were listed already, by path. ``sqlite``: see ``BackupOptions``.
-    """
-
-    repository: Repository
-    lister: Lister
-    ahead: dict[bytes, tuple[Scope, Listing]]
-    memo: Memo
-    stored: SharedIds
-    cancel: Cancel
-    offset_at: Callable[[int], int]
-    force: bool
-    verbose: bool
-    dry_run: bool
-    share_files: bool
-    spool_tag: str
-    sqlite: bool = False
-    sources: tuple[Source, ...] = ()
 
 
 class Saver:
