@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,25 @@ def test_vaults_of_every_kind_in_one_plan(cli, plan, tmp_path: Path) -> None:
     assert done.code == 0, done
     for vault in ("plain", "history", "one"):
         assert len(snapshots(cli, vault)) == 1
+
+
+def test_the_databases_of_a_plan(cli, plan, documents: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(documents / "app.db")) as database, database:
+        database.execute("create table t (a)")
+    plan("databases: [{sqlite: auto}, {command: {name: hello, run: echo hi}}]", to="[one]")
+    done = cli("backup", "docs", "--json", **PASSWORD)
+    assert done.code == 0, done
+    saved = next(event for event in done.events if event["event"] == "summary" and "databases" in event)
+    assert saved["databases"] == 2
+    dumped = cli("dump", "latest:/.holdfast/databases/command/hello", "--vault", "one", **PASSWORD)
+    assert dumped.out == "hi\n"
+
+    path = cli.home / ".config/holdfast/holdfast.yaml"
+    text = path.read_text().replace("to: [one]", "to: [plain, one]")
+    path.write_text(text.replace("vaults:\n", f"vaults:\n  plain: {{kind: mirror, location: {tmp_path}/plain}}\n"))
+    assert cli("init", "plain").code == 0
+    done = cli("backup", "docs", **PASSWORD)
+    assert done.code == 0 and "the plan's databases are not in it" in done.err
 
 
 def test_the_copies_of_a_plan(cli, plan, documents: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from holdfast.app.backup import BackupRequest, BackupResult, check_request
 from holdfast.app.context import Context, hostname
 from holdfast.app.copy import CopyRequest
+from holdfast.app.databases import make_sources
 from holdfast.app.forget import ForgetOptions, Forgotten
 from holdfast.app.hooks import run_before, run_later
 from holdfast.app.kinds import Thin, of_kind
@@ -152,6 +153,10 @@ def _request(plan: NamedPlan, request: PlanRequest) -> BackupRequest:
         verbose=request.verbose,
         estimate=request.estimate,
         workers=request.workers,
+        sources=make_sources(
+            postgres=plan.postgres, mariadb=plan.mariadb, commands=plan.commands, limit=plan.dump_timeout
+        ),
+        sqlite=plan.sqlite,
     )
 
 
@@ -162,6 +167,9 @@ def _into(context: Context, vault: str, plan: NamedPlan, request: BackupRequest)
         named = context.named
         if named is None or named.kind == "archive":
             request = replace(request, allow_empty=False)  # the plan's mirrors were meant
+        elif request.sources:
+            context.warn(f"the {named.kind} {name!r} takes files only: the plan's databases are not in it")
+            request = replace(request, sources=())
         result = save(context, request)
     except Exception as error:
         if context.cancel.requested:

@@ -45,7 +45,7 @@ def _vaults(vaults: dict[str, Any]) -> Found:
 
 
 def _plan(key: Key, plan: dict[str, Any], vaults: dict[str, Any]) -> Found:
-    if not _list(plan.get("paths")) and not _list(plan.get("optional")):
+    if not any(_list(plan.get(what)) for what in ("paths", "optional", "databases")):
         yield key, "it protects nothing", "Give paths, such as paths: [~/Documents]."
     targets = _list(plan.get("to"))
     for at, name in enumerate(targets):

@@ -39,7 +39,6 @@ _WANTED = {
 }
 _INSTEAD = {
     "password": "A password never stands in this file: give password_file, password_command or password_env.",
-    "databases": "Databases in a plan come with a later version of Holdfast.",
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from holdfast.config import words
 
@@ -196,6 +196,45 @@ class Hooks(Section):
     on_failure: tuple[HookForm, ...] = Field((), description="Run afterwards if the run failed.")
 
 
+def _without_password(text: str) -> str:
+    from urllib.parse import urlsplit
+
+    if urlsplit(_not_empty(text)).password:
+        raise ValueError("a password does not belong into a URL: put it into ~/.pgpass, ~/.my.cnf or the environment")
+    return text
+
+
+class Server(Section):
+    """A database server, or one database on it."""
+
+    url: Annotated[str, AfterValidator(_without_password)] = Field(description="Such as postgresql://localhost/app.")
+    name: Name | None = Field(None, description="What the dump is called. [the database]")
+
+
+class Program(Section):
+    """A program whose output is saved."""
+
+    name: Name = Field(description="What the output is called.")
+    run: Text = Field(description="The command, without a shell.")
+
+
+class Database(Section):
+    """One database, or one kind of them."""
+
+    sqlite: Literal["auto", "off"] | None = Field(
+        None, description="Files among the paths: copied consistently. [auto]"
+    )
+    postgres: Server | None = Field(None, description="PostgreSQL: one database, or all of the server.")
+    mariadb: Server | None = Field(None, description="MariaDB or MySQL: one database, or all of the server.")
+    command: Program | None = Field(None, description="Any program's output.")
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if sum(kind is not None for kind in (self.sqlite, self.postgres, self.mariadb, self.command)) != 1:
+            raise ValueError("one of sqlite, postgres, mariadb and command is wanted in each item")
+        return self
+
+
 class PlanSettings(Section):
     """What to protect, where, how often, how long, and how to prove it."""
 
@@ -206,6 +245,8 @@ class PlanSettings(Section):
     exclude_larger_than: Size | None = Field(None, description="Leave out files larger than this, such as 10M.")
     default_excludes: bool = Field(True, description="Leave out caches, byte code, node_modules, trash and the like.")
     one_file_system: bool = Field(False, description="Stay on the file systems of the paths.")
+    databases: tuple[Database, ...] = Field((), description="Databases and programs whose output is saved too.")
+    dump_timeout: Duration | None = Field(None, description="The longest that any dump may take, such as 30m.")
     to: tuple[Name, ...] = Field((), description="The names of the vaults to save into. [the default vault]")
     tags: tuple[Tag, ...] = Field((), description="Marks for the snapshots, besides plan:NAME.")
     host: Text | None = Field(None, description="The host name to record. [this machine's]")

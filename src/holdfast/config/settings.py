@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:
-    from holdfast.config.models import Command, Hook, Keep, PlanSettings, VaultSettings
+    from holdfast.config.models import Command, Hook, Keep, PlanSettings, Server, VaultSettings
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
@@ -58,7 +59,8 @@ class CopyTarget:
 @dataclass(frozen=True, slots=True)
 class NamedPlan:
     """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
-    vault where none is configured. ``keep`` is an empty policy where everything stays."""
+    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb`` and
+    ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout`` is in seconds."""
 
     name: str
     paths: tuple[bytes, ...]
@@ -68,6 +70,11 @@ class NamedPlan:
     larger_than: int | None
     default_excludes: bool
     one_file_system: bool
+    sqlite: bool
+    postgres: tuple[str, ...]
+    mariadb: tuple[str, ...]
+    commands: tuple[str, ...]
+    dump_timeout: float | None
     to: tuple[str, ...]
     tags: tuple[str, ...]
     host: str
@@ -160,6 +167,15 @@ class Settings:
             larger_than=None if found.exclude_larger_than is None else words.size(found.exclude_larger_than),
             default_excludes=found.default_excludes,
             one_file_system=found.one_file_system,
+            sqlite=not any(database.sqlite == "off" for database in found.databases),
+            postgres=_servers(database.postgres for database in found.databases),
+            mariadb=_servers(database.mariadb for database in found.databases),
+            commands=tuple(
+                f"{program.name}={program.run}"
+                for program in (database.command for database in found.databases)
+                if program is not None
+            ),
+            dump_timeout=None if found.dump_timeout is None else words.seconds(found.dump_timeout),
             to=found.to or (("",) if default is None else (default.name,)),
             tags=found.tags,
             host=found.host or "",
@@ -173,6 +189,11 @@ class Settings:
 
     def _whole(self, path: str) -> str:
         return os.path.normpath(os.path.join(self._folder, os.path.expanduser(path)))
+
+
+def _servers(found: Iterable[Server | None]) -> tuple[str, ...]:
+    servers = (server for server in found if server is not None)
+    return tuple(f"{server.name}={server.url}" if server.name else server.url for server in servers)
 
 
 def _policy(keep: Keep | None) -> Policy:
