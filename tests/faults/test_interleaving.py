@@ -2,7 +2,7 @@
 
 Hypothesis chooses who takes how many steps when, and who is killed; a failure shrinks to the shortest such story. A
 step is a call of the storage, so every interleaving that two machines could produce can come up.
-``HOLDFAST_MODEL_EXAMPLES`` sets the number of stories (20), ``HOLDFAST_MODEL_SECONDS`` plays new ones until so many
+``HOLDFAST_MODEL_EXAMPLES`` sets the number of stories (12), ``HOLDFAST_MODEL_SECONDS`` plays new ones until so many
 seconds are over; ``--hypothesis-seed`` repeats them.
 """
 
@@ -302,7 +302,7 @@ class Vault(RuleBasedStateMachine):
 @pytest.mark.parametrize("with_restic", [False, True])
 def test_any_interleaving(with_restic: bool) -> None:
     Vault.restic = shutil.which("restic") if with_restic else None
-    examples = int(os.environ.get("HOLDFAST_MODEL_EXAMPLES", "20")) // (4 if with_restic else 1)
+    examples = int(os.environ.get("HOLDFAST_MODEL_EXAMPLES", "12")) // (4 if with_restic else 1)
     until = time.monotonic() + float(os.environ.get("HOLDFAST_MODEL_SECONDS", "0")) / 2
     chosen = settings(
         max_examples=max(1, examples),
