@@ -212,7 +212,9 @@ def test_content_on_the_disk_is_compared_where_times_do_not_prove_it(root: Path,
     assert _against_disk(vault, root) == [("M", "big", ("content",))]
 
 
-def test_what_a_backup_leaves_out_is_no_difference(root: Path, vault: ArchiveVault) -> None:
+def test_what_a_backup_leaves_out_is_no_difference(
+    root: Path, vault: ArchiveVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (root / "kept.tmp").write_text("saved once")
     save(vault, root)
     (root / "new.tmp").write_text("x")
@@ -221,7 +223,9 @@ def test_what_a_backup_leaves_out_is_no_difference(root: Path, vault: ArchiveVau
     (root / "same" / ".holdfastignore").write_text("secret\n")
     (root / "same" / "secret").write_text("x")
     (root / "kept.tmp").write_text("changed")
-    socket.socket(socket.AF_UNIX).bind(os.path.relpath(root / "socket"))
+    monkeypatch.chdir(root)  # a socket's name may be 107 bytes long, whatever the folder's
+    socket.socket(socket.AF_UNIX).bind("socket")
+    monkeypatch.undo()
     rules = Rules.compile(["*.tmp"], defaults=True)
     assert _against_disk(vault, root, rules=rules) == [
         ("M", "kept.tmp", ("content", "mtime")),
