@@ -1,0 +1,1 @@
+"""Watching: facts kept in an outbox and a journal, notices, health, reports, logs and metrics; knows no backups."""
