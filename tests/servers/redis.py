@@ -1,4 +1,4 @@
-"""Redis servers of our own: private folders, nothing saved on the disk, a socket each and a free port of the loopback."""
+"""Redis servers of our own: private folders, no dumps of theirs, a socket each and a free port of the loopback."""
 
 from __future__ import annotations
 

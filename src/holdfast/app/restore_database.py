@@ -68,8 +68,8 @@ def restore_database(context: Context, text: str, wanted: SnapshotFilter, reques
             to, kept = _postgres(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "postgres", to, item.size, kept)
         if item.path.startswith(_MARIADB) and item.name.endswith(_SQL):
-            to = _mariadb(context, there.browser, item, request)
-            return DatabaseResult(snapshot, item.path, "mariadb", to, item.size, "")
+            to, kept = _mariadb(context, there.browser, item, request, stamp)
+            return DatabaseResult(snapshot, item.path, "mariadb", to, item.size, kept)
         if item.path.startswith(_REDIS) and item.name.endswith(_RDB):
             to, kept = _redis(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "redis", to, item.size, kept)
@@ -104,21 +104,20 @@ def _postgres(
     return loaded.database, loaded.kept
 
 
-def _mariadb(context: Context, browser: Browsable, item: Item, request: DatabaseRequest) -> str:
+def _mariadb(context: Context, browser: Browsable, item: Item, request: DatabaseRequest, stamp: str) -> tuple[str, str]:
     from holdfast.sources.mariadb import read_url
     from holdfast.sources.mariadbload import load, look
 
     if not request.to:
         raise Invalid("nowhere to restore to", hint="Give --to mariadb://HOST/DATABASE")
-    if request.replace:
-        raise Invalid("--replace is not for MariaDB", hint="Load it into a new database, then rename or drop tables.")
     server = read_url(request.to)
     if server.password:
         raise Invalid(PASSWORD_IN_URL, hint="Put it into ~/.my.cnf.")
     if request.dry_run:
-        look(server, context.cancel)
-        return server.database
-    return load(server, browser.content(item), context.cancel)
+        look(server, context.cancel, replace=request.replace)
+        return server.database, ""
+    loaded = load(server, browser.content(item), context.cancel, replace=request.replace, stamp=stamp)
+    return loaded.database, loaded.kept
 
 
 def _redis(context: Context, browser: Browsable, item: Item, request: DatabaseRequest, stamp: str) -> tuple[str, str]:

@@ -59,8 +59,8 @@ class CopyTarget:
 @dataclass(frozen=True, slots=True)
 class NamedPlan:
     """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
-    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb``, ``redis``
-    and ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout``: seconds."""
+    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb``,
+    ``redis`` and ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout``: seconds."""
 
     name: str
     paths: tuple[bytes, ...]

@@ -35,7 +35,7 @@ class Function(NamedTuple):
 
 
 class Dump:
-    """Reads a dump from pieces. Raises ``Corrupt`` where it is none or breaks off, ``Unsupported`` for what is newer."""
+    """Reads a dump from pieces. Raises ``Corrupt`` where it is none or breaks off, ``Unsupported`` for newer ones."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._bytes = _Bytes(pieces)

@@ -119,9 +119,7 @@ def command(
         dry_run=dry_run,
         verbose=common.verbose,
         workers=workers,
-        sources=make_sources(
-            postgres=postgres, mariadb=mariadb, redis=redis, commands=commands, limit=dump_timeout
-        ),
+        sources=make_sources(postgres=postgres, mariadb=mariadb, redis=redis, commands=commands, limit=dump_timeout),
         sqlite=sqlite == "auto",
     )
     with session(common) as here:
