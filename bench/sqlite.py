@@ -1,7 +1,7 @@
-"""Measures backups of one big SQLite database: first, unchanged, and with pages changed: ``python bench/sqlite.py --help``.
+"""Measures backups of one big SQLite database, unchanged and with pages changed: ``python bench/sqlite.py --help``.
 
-The changed pages lie all over the file, which is the worst case. Whole processes with their start, warm cache, everything
-on one file system; restic beside it, which is given the same file with nobody using it.
+The changed pages lie all over the file, which is the worst case. Whole processes with their start, warm cache,
+everything on one file system; restic beside it, which is given the same file with nobody using it.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class Connection:
         self._end = None if limit is None else time.monotonic() + limit
         self._data = bytearray()
         self._closed = False
+        self._parent = os.getppid()
         self._socket = _connect(server)
         try:
             self._log_in()
@@ -187,7 +188,7 @@ class Connection:
 
     def _look(self, silent: float) -> None:
         self._cancel.check()
-        if self._closed:
+        if self._closed or os.getppid() != self._parent:  # the backup was killed: nobody wants this worker's output
             raise self._gone(None)
         now = time.monotonic()
         if self._end is not None and now > self._end:
