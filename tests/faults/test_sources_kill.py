@@ -77,7 +77,7 @@ def started(cli: Cli, *words: str, **environ: str) -> Iterator[subprocess.Popen[
         yield child
     finally:
         child.kill()
-        child.communicate()
+        child.communicate(timeout=PATIENCE)
 
 
 def killed_with_all_it_started(child: subprocess.Popen[bytes], ready: Callable[[set[int]], object]) -> None:
