@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.conftest import Cli
+from tests.servers.listening import free_port
 from tests.servers.redis import Redis, Start
+from tests.servers.restserver import make_certificate
 
 PLACE = "/.holdfast/databases/redis"
 
@@ -197,3 +199,22 @@ def test_where_nobody_answers(cli: Cli, tmp_path: Path) -> None:
 def test_urls_that_mean_nothing(cli: Cli, url: str) -> None:
     done = cli("backup", "--redis", f"n={url}")
     assert done.code == 2 and "redis" in done.err.lower()
+
+
+def test_over_tls_with_a_certificate_on_both_sides(cli: Cli, redis: Start, tmp_path: Path) -> None:
+    pem, port = tmp_path / "both.pem", free_port()
+    make_certificate(pem)
+    options = ("--tls-cert-file", pem, "--tls-key-file", pem, "--tls-ca-cert-file", pem, "--tls-auth-clients", "yes")
+    server = redis("--enable-debug-command", "yes", "--tls-port", str(port), *options)
+    server("DEBUG", "POPULATE", 30_000)
+    server("SET", "wide", "x" * 100_000)
+    url = f"rediss://127.0.0.1:{port}/?ca={pem}&cert={pem}&key={pem}"
+    unknown = cli("backup", "--redis", f"rediss://127.0.0.1:{port}/")
+    assert unknown.code == 1 and "certificate" in unknown.err.lower()
+    plain = cli("backup", "--redis", f"redis://127.0.0.1:{port}/")
+    assert plain.code == 1 and "Traceback" not in plain.err
+    assert cli("backup", "--redis", f"main={url}").code == 0
+    server("FLUSHALL")
+    done = cli("restore", "latest", "--database", "main", "--to", url)
+    assert done.code == 0, done.err
+    assert server("DBSIZE") == b"30001"
