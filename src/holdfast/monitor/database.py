@@ -65,6 +65,12 @@ class Database:
         with self._translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
+    def prepare(self) -> None:
+        """Say of a new SQLite database, once and for all, that it has a write-ahead log: so readers wait for nobody."""
+        if self.is_sqlite:
+            with self._turn(), self._translated(), contextlib.closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+
     def close(self) -> None:
         with self._translated():
             self.engine.dispose()
@@ -150,7 +156,6 @@ def _engine(url: sa.URL, is_sqlite: bool) -> sa.Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own idea of when a transaction begins is not ours
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")

@@ -53,6 +53,7 @@ class Journal:
             with database.reading() as connection:
                 current = migrate.is_current(connection)
             if not current:
+                database.prepare()
                 with database.writing() as connection:
                     if not migrate.is_current(connection):
                         migrate.migrate(connection)
