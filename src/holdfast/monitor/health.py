@@ -165,9 +165,7 @@ def gravest(findings: Iterable[Finding]) -> Finding | None:
     """The worst of several findings, the first of equals; None of none."""
     order = [Result.SKIP, Result.PASS, Result.WARN, Result.FAIL]
     severities = ["info", "warning", "error", "critical"]
-    return max(
-        findings, key=lambda found: (order.index(found.result), severities.index(found.severity)), default=None
-    )
+    return max(findings, key=lambda found: (order.index(found.result), severities.index(found.severity)), default=None)
 
 
 def as_json(examined: Examined) -> dict[str, Any]:

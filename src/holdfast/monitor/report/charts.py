@@ -38,7 +38,9 @@ def columns(label: str, counts: Sequence[Mapping[str, int]], names: Sequence[str
     return _svg(label, "".join(parts))
 
 
-def line(label: str, values: Sequence[float], first: str, last: str, *, top: float | None = None, peak: str = "") -> str:
+def line(
+    label: str, values: Sequence[float], first: str, last: str, *, top: float | None = None, peak: str = ""
+) -> str:
     """A line through ``values``, from zero to ``top`` (their largest); ``first`` and ``last`` stand below its ends,
     ``peak`` at the top. A single value is a dot."""
     if not values:

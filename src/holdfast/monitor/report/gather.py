@@ -117,7 +117,9 @@ def _lines(inside: Sequence[RunRow], before: Sequence[RunRow], compared: int) ->
         line.seconds = median(taken[key]) if key in taken else 0.0
         line.earlier = _earlier(earlier.get(key, []), compared)
     order = {"backup": 0, "copy": 1, "check": 2, "drill": 3}
-    return sorted(lines.values(), key=lambda line: (order.get(line.operation, 9), line.operation, line.plan, line.vault))
+    return sorted(
+        lines.values(), key=lambda line: (order.get(line.operation, 9), line.operation, line.plan, line.vault)
+    )
 
 
 def _earlier(runs: Sequence[RunRow], compared: int) -> Earlier | None:
@@ -217,7 +219,9 @@ def _spaces(history: History, period: Period) -> list[SpaceLine]:
 
 def _notices(history: History, period: Period) -> Notices:
     until = period.until_ns
-    records = history.facts(kinds=("notice.*",), since_ns=until - OPEN_DAYS * DAY_NS, until_ns=until, newest_first=False)
+    records = history.facts(
+        kinds=("notice.*",), since_ns=until - OPEN_DAYS * DAY_NS, until_ns=until, newest_first=False
+    )
     still: dict[str, None] = {}
     for record in records:
         notice = str(record.data.get("notice", ""))

@@ -239,7 +239,11 @@ class Report:
             (partial, "run was partial", "runs were partial"),
             (missing, "thing did not happen", "things did not happen"),
             (sum(drill.recent and drill.outcome != "ok" for drill in self.drills), "drill failed", "drills failed"),
-            (0 if self.health is None else self.health.counts.get("fail", 0), "health check fails", "health checks fail"),
+            (
+                0 if self.health is None else self.health.counts.get("fail", 0),
+                "health check fails",
+                "health checks fail",
+            ),
         ]
         parts = [f"{count:,} {one if count == 1 else many}" for count, one, many in counted if count]
         if parts:

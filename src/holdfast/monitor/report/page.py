@@ -143,7 +143,7 @@ def _failures(report: Report, offset: Offset) -> Iterator[str]:
         yield (
             f"<strong>{_text(what)}</strong> {_mark(failure.outcome)}{problems}{message}"
             f' <span class="soft">{when}</span>{_list(items)}{_act(failure.hint)}'
-            f'{_act(f"holdfast history {failure.run}")}'
+            f"{_act(f'holdfast history {failure.run}')}"
         )
     if report.more_failures:
         yield f"... and {plural(report.more_failures, 'more run')}"
@@ -189,7 +189,9 @@ def _drill(drill: DrillLine, offset: Offset) -> str:
     word = "ok" if drill.outcome == "ok" else "failed"
     when = moment(drill.at_ns, offset(drill.at_ns))
     words = f'<span class="mark {word}">{_text(drill_words(drill))}</span>'
-    return f'<strong>drill of {_text(subject(drill.plan, drill.vault))}</strong>: {words} <span class="soft">{when}</span>'
+    return (
+        f'<strong>drill of {_text(subject(drill.plan, drill.vault))}</strong>: {words} <span class="soft">{when}</span>'
+    )
 
 
 def _spaces(report: Report, offset: Offset) -> str:

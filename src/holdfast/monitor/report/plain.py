@@ -122,7 +122,9 @@ def _table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            " " * (widths[place] - _width(cell)) + cell if place in right else cell + " " * (widths[place] - _width(cell))
+            " " * (widths[place] - _width(cell)) + cell
+            if place in right
+            else cell + " " * (widths[place] - _width(cell))
             for place, cell in enumerate(row)
         ).rstrip()
         for row in rows
