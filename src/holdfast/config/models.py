@@ -24,6 +24,7 @@ from holdfast.config.fields import (
     not_empty,
 )
 from holdfast.config.fields import nothing as _nothing
+from holdfast.config.healthmodels import Health
 
 
 def _url(text: str) -> str:
@@ -219,4 +220,7 @@ class Configuration(Section):
     )
     notify: Annotated[Notify, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Notify.model_validate({}), description="How people are told."
+    )
+    health: Annotated[Health, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
     )
