@@ -16,7 +16,8 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:
-    from holdfast.config.models import Command, Hook, Keep, PlanSettings, Server, VaultSettings
+    from holdfast.config.fields import Command
+    from holdfast.config.models import Hook, Keep, PlanSettings, Server, VaultSettings
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
@@ -121,6 +122,12 @@ class Settings:
     def plan_names(self) -> list[str]:
         """The names of all plans, in the order of the file."""
         return list(self.loaded.configuration.plans)
+
+    @property
+    def journal(self) -> str:
+        """The journal's URL; empty where the one in the state folder is meant."""
+        said = self.loaded.configuration.journal or ""
+        return said if not said or "://" in said else f"sqlite:///{self._whole(said)}"
 
     def vault(self, name: str) -> NamedVault | None:
         """The vault of that name, if there is one."""
