@@ -119,6 +119,7 @@ def _mariadb(context: Context, browser: Browsable, item: Item, request: Database
     if request.dry_run:
         look(server, context.cancel, replace=request.replace)
         return server.database, ""
+    stamp += f"{context.clock.now_ns() // 1_000_000 % 1000:03}"  # one after a kill may begin in the same second
     loaded = load(server, browser.content(item), context.cancel, replace=request.replace, stamp=stamp)
     return loaded.database, loaded.kept
 

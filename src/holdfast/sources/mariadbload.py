@@ -29,7 +29,7 @@ def look(server: Server, cancel: Cancel, *, replace: bool) -> bool:
     return _look(server, cancel, replace=replace)[0]
 
 
-def load(server: Server, pieces: Iterable[bytes], cancel: Cancel, *, replace: bool, stamp: str) -> Loaded:
+def load(server: Server, pieces: Iterable[bytes], cancel: Cancel, *, replace: bool = False, stamp: str = "") -> Loaded:
     """Load a dump.
 
     MariaDB has no transactions around tables being made: where it fails, the database is removed (one that was there
