@@ -182,6 +182,20 @@ def test_a_redis_server_that_dies_in_the_middle_leaves_no_snapshot(cli: Cli, red
     assert snapshots(cli) == 0
 
 
+def test_a_backup_outlives_the_shell_that_started_it(cli: Cli, tmp_path: Path) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    wait = f"sh -c 'touch {ready}; while [ ! -e {go} ]; do sleep 0.05; done; echo all of it'"
+    backup = ["backup", "--workers", "0", "--command", f"slow={wait}"]
+    shell = subprocess.Popen(["sh", "-c", '"$@" & wait', "sh", *cli.words, *backup], env=cli.environ, cwd=cli.home)
+    soon(ready.exists, "it never came to its command")
+    shell.kill()
+    shell.wait()
+    time.sleep(0.5)  # longer than between two looks of whoever might mind
+    go.touch()
+    soon(lambda: snapshots(cli) == 1, "the backup ended with the shell")
+    assert cli("dump", "latest:/.holdfast/databases/command/slow").out == "all of it\n"
+
+
 def test_redis_takes_longer_than_allowed(cli: Cli, redis: Start) -> None:
     server = slow(redis)
     done = cli("backup", "--redis", server.url(), "--dump-timeout", "1s")

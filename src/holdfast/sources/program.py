@@ -16,6 +16,7 @@ from functools import cache
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, HoldfastError, NotFound, Unavailable
+from holdfast.kernel.pool import abandoned
 
 _TAIL = 16 << 10  # bytes of standard error that are kept: the last words tell what went wrong
 _LOOK = 0.2  # seconds between two looks at the clock and the stop button
@@ -36,7 +37,6 @@ class Running:
         self._deadline = None if limit is None else time.monotonic() + limit
         self._words = b""
         self._late = False
-        self._parent = os.getppid()
         self._leave = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
@@ -85,7 +85,7 @@ class Running:
                 ended = self._leave.is_set() and not data
             if ended:
                 return
-            orphaned = os.getppid() != self._parent  # the backup was killed: nobody wants this worker's output
+            orphaned = abandoned()  # the backup was killed
             if orphaned or self._cancel.requested or (self._deadline is not None and time.monotonic() > self._deadline):
                 self._late = self._late or not (orphaned or self._cancel.requested or self._child.poll() is not None)
                 self._end()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Unavailable
+from holdfast.kernel.pool import abandoned
 
 if TYPE_CHECKING:
     from holdfast.sources.redis import Server
@@ -45,7 +46,6 @@ class Connection:
         self._end = None if limit is None else time.monotonic() + limit
         self._data = bytearray()
         self._closed = False
-        self._parent = os.getppid()
         self._socket = _connect(server)
         try:
             self._log_in()
@@ -188,7 +188,7 @@ class Connection:
 
     def _look(self, silent: float) -> None:
         self._cancel.check()
-        if self._closed or os.getppid() != self._parent:  # the backup was killed: nobody wants this worker's output
+        if self._closed or abandoned():
             raise self._gone(None)
         now = time.monotonic()
         if self._end is not None and now > self._end:
