@@ -85,7 +85,9 @@ def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[s
     found.sort(key=lambda each: _ORDER.index(each.finding.result))
     seconds = context.clock.monotonic() - started
     path = status_folder(context.paths.state) / FILE
-    document = _document(context, found, {each.name for each in first} | {check.name for check in checks}, path, seconds)
+    document = _document(
+        context, found, {each.name for each in first} | {check.name for check in checks}, path, seconds
+    )
     unsaved = ""
     try:
         replace_file(path, json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "replace"), 0o644)
@@ -146,10 +148,7 @@ def _document(
     context: Context, found: Sequence[Examined], known: set[str], path: Path, seconds: float
 ) -> dict[str, Any]:
     """What is written: what was found now, and of what was not looked at now what was found last."""
-    now = [
-        {**as_json(each), "at": time_text(each.at_ns), "seconds": round(each.seconds, 3)}
-        for each in found
-    ]
+    now = [{**as_json(each), "at": time_text(each.at_ns), "seconds": round(each.seconds, 3)} for each in found]
     fresh = {each.name for each in found}
     now += [each for each in _former(path) if each["name"] in known - fresh]
     counts = {str(result): sum(each["result"] == result for each in now) for result in reversed(_ORDER)}
@@ -191,4 +190,3 @@ def _fact(document: dict[str, Any], result: HealthResult) -> Fact:
     ]
     level = "error" if counts["fail"] else "warning" if counts["warn"] else "info"
     return Fact("health.checked", message, level, {"ok": document["ok"], "counts": counts, "checks": checks})
-

@@ -54,7 +54,9 @@ def _state(scene: Scene) -> Finding:
             os.fsync(file.fileno())
     except OSError as error:
         where = safe(str(folder))
-        return failed(f"the state folder {where} cannot be written: {error.strerror}", "Look at its owner and its disk.")
+        return failed(
+            f"the state folder {where} cannot be written: {error.strerror}", "Look at its owner and its disk."
+        )
     return room(scene, os.fsencode(folder))
 
 

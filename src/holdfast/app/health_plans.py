@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import hostname
-from holdfast.app.health_scene import Past, Probe, Scene, Watched, told
+from holdfast.app.health_scene import Past, Scene, Watched, told
 from holdfast.monitor.health import Check, Finding, failed, gravest, passed, skipped, warned
 from holdfast.monitor.report.words import duration, plural, safe, size
 
@@ -197,5 +197,3 @@ def room(scene: Scene, path: bytes, *, written: bool = False) -> Finding:
     if found.f_files and found.f_favail < found.f_files / 50:
         return warned(f"only {found.f_favail:,} more files fit on the disk of {where}", "Remove small files there.")
     return passed(words)
-
-

@@ -99,7 +99,7 @@ def _key(scene: Scene, probe: Probe) -> Finding:
         if seen.kind != "archive":
             return skipped(f"a {seen.kind} vault has no key")
         key_id, vault_id = seen.key_id, seen.vault_id
-    except Exception:  # noqa: S110 - why it does not open is said by its own check; the key file is looked at anyway
+    except Exception:
         pass
     path = _key_file(probe)
     if path is not None:
@@ -114,7 +114,9 @@ def _key(scene: Scene, probe: Probe) -> Finding:
     if path is None:
         return skipped("no key file: see that the password can be had when this machine is gone", export)
     if _shares_disk(scene, path):
-        return warned(f"the key {safe(str(path))} was never exported, and may live only on the disk it protects", export)
+        return warned(
+            f"the key {safe(str(path))} was never exported, and may live only on the disk it protects", export
+        )
     return passed("the key file can be read, and is on another disk than what is saved")
 
 

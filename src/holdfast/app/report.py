@@ -39,7 +39,9 @@ def make_report(context: Context, request: ReportRequest) -> Report:
     until = now if request.until_ns is None else min(request.until_ns, now)
     since = until - request.days * DAY_NS if request.since_ns is None else request.since_ns
     if since >= until:
-        raise Invalid("the report would be of no time at all: it begins after its end", hint="Look at --since, --until.")
+        raise Invalid(
+            "the report would be of no time at all: it begins after its end", hint="Look at --since, --until."
+        )
     period = Period(since, until)
     scene = set_scene(context)
     journal = open_journal(context)

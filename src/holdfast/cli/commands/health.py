@@ -19,7 +19,9 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
 @click.command("health")
-@click.option("--only", multiple=True, metavar="CHECK", help="Only this check, such as vault or vault:home. Repeatable.")
+@click.option(
+    "--only", multiple=True, metavar="CHECK", help="Only this check, such as vault or vault:home. Repeatable."
+)
 @click.option("--skip", multiple=True, metavar="CHECK", help="All but this one. Repeatable.")
 @shared(vault=False)
 @click.pass_obj
@@ -54,7 +56,9 @@ def _show(console: Console, result: HealthResult) -> None:
         )
         if (word == "skip" and not console.verbose) or (console.quiet and word in ("pass", "skip")):
             continue
-        console.line(f"{console.paint(word, _COLOURS[word])}  {text.name(check.name):<{width}}  {text.name(found.message)}")
+        console.line(
+            f"{console.paint(word, _COLOURS[word])}  {text.name(check.name):<{width}}  {text.name(found.message)}"
+        )
         if found.action and word in ("warn", "fail"):
             console.line(f"      {'':<{width}}  -> {text.name(found.action)}")
     if result.unsaved:
