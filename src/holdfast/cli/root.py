@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "Tell what the last day or week brought, and what did not happen."),
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
+    "schedule": ("schedule", "Let this machine start everything by itself."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),
     "storage": ("storage", "Try out places where vaults are kept."),
