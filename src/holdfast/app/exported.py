@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.app.keeping import replace_file
+from holdfast.jobs.timers.base import replace_file
 
 FILE = "exported-keys.json"
 
@@ -35,4 +35,5 @@ def note_export(state: Path, vault_id: str, note: Exported) -> None:
     """Keep ``note``; after a crash the file is the former or the new one. Raises ``OSError``."""
     vaults = {**exported_keys(state), vault_id: note}
     document = {"version": 1, "vaults": {vault: asdict(each) for vault, each in vaults.items()}}
-    replace_file(state / FILE, json.dumps(document, indent=1).encode())
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace_file(state / FILE, json.dumps(document, indent=1).encode(), 0o600)

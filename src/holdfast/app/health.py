@@ -1,4 +1,4 @@
-"""Use case: look whether everything that should protect the data does, tell it, and leave it in ``status/health.json``."""
+"""Use case: look whether everything that should protect the data does, and leave it in ``status/health.json``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from holdfast.app.health_machine import machine_checks
 from holdfast.app.health_own import own_checks
 from holdfast.app.health_plans import plan_checks
 from holdfast.app.health_scene import Past, Scene, read_past, set_scene
+from holdfast.app.health_schedule import schedule_checks
 from holdfast.app.health_vaults import vault_checks
-from holdfast.app.keeping import replace_file
+from holdfast.app.recording import Ending, recording
+from holdfast.app.status import write
 from holdfast.config.healthsettings import HealthChoice
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.events import Fact
@@ -32,6 +34,7 @@ from holdfast.monitor.health import (
     skipped,
 )
 from holdfast.monitor.place import status_folder
+from holdfast.monitor.plain import plain
 from holdfast.monitor.record import time_text
 from holdfast.monitor.report.words import plural
 
@@ -44,6 +47,7 @@ FAMILIES = (
     *("state", "databases", "status", "outbox", "logs", "clock", "schedule", "tracker", "git", "own"),
 )
 """What checks there are: the part of a name before the colon."""
+FINDERS = (plan_checks, vault_checks, schedule_checks, machine_checks, own_checks)
 _ORDER = (Result.FAIL, Result.WARN, Result.PASS, Result.SKIP)
 
 
@@ -57,6 +61,7 @@ class HealthResult:
     file: Path
     unsaved: str
     seconds: float
+    message: str = ""
 
     @property
     def ok(self) -> bool:
@@ -64,6 +69,11 @@ class HealthResult:
         return not self.counts["fail"] and not self.unsaved
 
 
+def _ending(result: HealthResult) -> Ending:
+    return Ending("ok" if result.ok else "failed", result.message, dict(result.counts))
+
+
+@recording("health", _ending, of_vault=False)
 def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> HealthResult:
     """Make every check, or those that ``only`` and ``skip`` name (a whole name, or its part before the colon).
 
@@ -73,7 +83,7 @@ def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[s
     started = context.clock.monotonic()
     _refuse_unknown((*only, *skip))
     scene, first = _first(context)
-    checks = list(chain(*(find(scene) for find in (plan_checks, vault_checks, machine_checks, own_checks))))
+    checks = list(chain(*(find(scene) for find in FINDERS)))
     off = [check.name for check in checks if is_chosen(check.name, scene.choice.skip)]
     made = [check for check in checks if check.name not in off and _is_wanted(check.name, only, skip)]
     found = [each for each in first if _is_wanted(each.name, only, skip)]
@@ -90,12 +100,13 @@ def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[s
     )
     unsaved = ""
     try:
-        replace_file(path, json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "replace"), 0o644)
+        write(path, plain(document))
     except OSError as error:
         unsaved = f"{path}: {error.strerror}"
     result = HealthResult(tuple(found), document["counts"], path, unsaved, seconds)
-    context.emit(_fact(document, result))
-    return result
+    fact = _fact(document, result)
+    context.emit(fact)
+    return replace(result, message=fact.message)
 
 
 def _refuse_unknown(words: Iterable[str]) -> None:
@@ -153,7 +164,7 @@ def _document(
     now += [each for each in _former(path) if each["name"] in known - fresh]
     counts = {str(result): sum(each["result"] == result for each in now) for result in reversed(_ORDER)}
     return {
-        "version": 1,
+        "schema": 1,
         "at": time_text(context.clock.now_ns()),
         "host": hostname(),
         "ok": not counts["fail"],

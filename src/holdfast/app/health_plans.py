@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import hostname
-from holdfast.app.health_scene import Past, Scene, Watched, told
+from holdfast.app.health_scene import Scene, Watched, told
 from holdfast.monitor.health import Check, Finding, failed, gravest, passed, skipped, warned
 from holdfast.monitor.report.words import duration, plural, safe, size
 
@@ -32,9 +32,9 @@ def plan_checks(scene: Scene) -> Iterator[Check]:
         yield Check(f"age:{watched.name}", partial(_age, scene, watched), limit)
         yield Check(f"days:{watched.name}", partial(_days, scene, watched), limit)
     if scene.past is not None:
-        for (operation, plan, vault), run in sorted(scene.past.last.items()):
-            if _is_ours(scene, operation, plan, vault):
-                name = "/".join(part for part in (operation, plan, vault) if part)
+        for key, run in sorted(scene.past.last.items()):
+            if _is_ours(scene, *key):
+                name = "/".join(part for part in key if part)
                 yield Check(f"outcome:{name}", partial(_outcome, scene, run), limit)
     for plan in scene.plans:
         yield Check(f"disk:{plan.name}", partial(_disks, scene, plan), limit)
@@ -50,11 +50,6 @@ def _is_ours(scene: Scene, operation: str, plan: str, vault: str) -> bool:
     return known_plan and (not vault or vault in scene.probes)
 
 
-def needs_past(look: Callable[[Past], Finding], past: Past | None) -> Finding:
-    """What ``look`` finds in the journal, where that can be read."""
-    return skipped(NO_JOURNAL) if past is None else look(past)
-
-
 def _age(scene: Scene, watched: Watched) -> Finding:
     last_ns = _last_good(scene, watched)
     plan = watched.plan
@@ -67,8 +62,8 @@ def _age(scene: Scene, watched: Watched) -> Finding:
     words = f"the last backup that worked was {duration(max(age, 0.0))} ago"
     if watched.every is not None:
         if age > watched.every:
-            return failed(f"{words}; one is expected every {duration(watched.every)}", action, critical=True)
-        return passed(f"{words}, expected every {duration(watched.every)}")
+            return failed(f"{words}; it should be at most {duration(watched.every)}", action, critical=True)
+        return passed(f"{words}; {duration(watched.every)} are allowed")
     if age > LAX_SECONDS:
         return warned(words, f"{action}; 'expect: {{every: 26h}}' in the plan says how often it should be")
     return passed(words)
@@ -100,7 +95,7 @@ def own_snapshots(watched: Watched) -> list[SnapshotInfo]:
 
 def _days(scene: Scene, watched: Watched) -> Finding:
     if watched.every is None or watched.every > DAILY_SECONDS or watched.plan is None:
-        return skipped("no plan here says that it saves every day", "'expect: {every: 26h}' in a plan says so.")
+        return skipped("it is not a plan that saves every day", "'expect: {every: 26h}' in a plan makes it one.")
     try:
         seen = watched.probe.look()
     except Exception as error:

@@ -1,13 +1,16 @@
-"""What health checks look at: the plans and vaults that are to be well, what the journal tells of them, and each vault."""
+"""What health checks look at: plans and vaults that are to be well, and what the journal tells of them."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, hostname
+from holdfast.app.recording import label
 from holdfast.config.healthsettings import HealthChoice, health_choice
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.events import ignore
@@ -22,6 +25,10 @@ DAY_NS = 86_400 * 10**9
 GOOD = ("ok", "partial")
 PATIENCE_SECONDS = 10.0
 """How long a remote vault is tried again: whoever looks at health wants to hear that it is away, not to wait for it."""
+LOOKED_AT = 64
+"""So many starts to come tell how far apart they are: a week of any schedule that repeats each week or sooner."""
+SLACK_SECONDS = 6 * 3600.0
+"""A backup takes its time, and so does a machine that was asleep."""
 _RUNS_DAYS = 90
 _MOST_RUNS = 20_000
 _SPACE_DAYS = 60
@@ -32,8 +39,8 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the journal tells. ``good``: the newest backup that worked; ``last``: the newest ended run of an operation, a
-    plan and a vault; ``days``: the local days on which a backup worked; ``last_fact_ns``: the newest fact of this host
+    """What the journal tells. ``good``: the newest backup that worked; ``last``: the newest ended run of an operation,
+    a plan and a vault; ``days``: the local days on which a backup worked; ``last_fact_ns``: the newest fact of this host
     (0: none)."""
 
     good: Mapping[Pair, RunRow] = field(default_factory=dict)
@@ -108,7 +115,7 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Watched:
     """A plan, or what is saved by hand, in one of its vaults. ``every``: seconds between two backups at most, if the
-    plan says so."""
+    plan says so, by ``expect`` or by its schedule."""
 
     plan: NamedPlan | None
     probe: Probe
@@ -147,16 +154,18 @@ class Scene:
 
 def set_scene(context: Context) -> Scene:
     """Find out what is to be well: every plan in each of its vaults, and every vault of the configuration; without any,
-    the vault that is meant where none is named. Touches no disk but the configuration's. Raises what reading that does."""
+    the vault that is meant where none is named. Touches no disk but the configuration's. Raises what reading it does.
+    """
     settings = None if context.configured is None else context.configured.settings()
     choice = health_choice(None if settings is None else settings.loaded.configuration)
     plans = tuple(settings.plan(name) for name in settings.plan_names) if settings is not None else ()
     probes: dict[str, Probe] = {}
     watched: list[Watched] = []
     for plan in plans:
+        every = _every(context, settings, plan)
         for vault in plan.to:
             probe = _probe(replace(context, vault=vault or None), probes)
-            watched.append(Watched(plan, probe, _every(settings, plan.name)))
+            watched.append(Watched(plan, probe, every))
     for vault in settings.vault_names if settings is not None else ():
         _probe(replace(context, vault=vault), probes)
     if not probes:
@@ -166,21 +175,29 @@ def set_scene(context: Context) -> Scene:
 
 
 def _probe(context: Context, probes: dict[str, Probe]) -> Probe:
-    name = vault_name(context)
+    name = label(context)
     return probes.setdefault(name, Probe(name, context))
 
 
-def vault_name(context: Context) -> str:
-    """How the journal calls the context's vault."""
-    named = context.named
-    return context.location if named is None else named.name
-
-
-def _every(settings: Settings | None, plan: str) -> float | None:
+def _every(context: Context, settings: Settings | None, plan: NamedPlan) -> float | None:
+    """How many seconds two backups may be apart: as the plan expects, else as its schedule has it."""
     from holdfast.config import words
 
-    expect = None if settings is None else settings.loaded.configuration.plans[plan].expect
-    return words.seconds(expect.every) if expect is not None and expect.every else None
+    expect = None if settings is None else settings.loaded.configuration.plans[plan.name].expect
+    return words.seconds(expect.every) if expect is not None and expect.every else _apart(context, plan)
+
+
+def _apart(context: Context, plan: NamedPlan) -> float | None:
+    """The most seconds between two backups by the plan's schedule, with some slack; None without a schedule."""
+    from holdfast.app.schedules import zone
+    from holdfast.jobs.schedule import fires
+
+    if not plan.times.backup:
+        return None
+    starts = list(islice(fires(plan.times.backup, context.clock.now_ns(), zone(context)), LOOKED_AT))
+    if len(starts) < 2:
+        return None
+    return max(later - earlier for earlier, later in pairwise(starts)) / 1e9 + SLACK_SECONDS
 
 
 def read_past(journal: Journal, scene: Scene) -> Past:
@@ -198,7 +215,7 @@ def read_past(journal: Journal, scene: Scene) -> Past:
         if not run.outcome or run.id in parents:
             continue
         last.setdefault((run.operation, run.plan, run.vault), run)
-        if run.operation == "backup" and run.outcome in GOOD and run.data.get("snapshot"):
+        if run.operation == "backup" and run.outcome in GOOD:
             pair = (run.plan, run.vault)
             good.setdefault(pair, run)
             at_ns = run.finished_ns or run.started_ns
@@ -207,9 +224,10 @@ def read_past(journal: Journal, scene: Scene) -> Past:
         if watched.pair not in good:
             plan, vault = watched.pair
             older = journal.runs(operations=("backup",), plan=plan, vault=vault, outcomes=GOOD, until_ns=now, limit=1)
-            good.update({watched.pair: run for run in older})
+            for run in older:
+                good[watched.pair] = run
     here = hostname()
-    recent = [record for record in journal.facts(limit=500) if record.host == here and record.pid != _own_pid()]
+    recent = [record for record in journal.facts(limit=500) if record.host == here and record.pid != os.getpid()]
     kept = journal.facts(kinds=("vault.space",), since_ns=now - _SPACE_DAYS * DAY_NS, until_ns=now)
     return Past(
         good,
@@ -219,12 +237,6 @@ def read_past(journal: Journal, scene: Scene) -> Past:
         max((record.at_ns for record in recent), default=0),
         max((run.started_ns for run in runs if run.host == here and run.operation != "health"), default=0),
     )
-
-
-def _own_pid() -> int:
-    import os
-
-    return os.getpid()
 
 
 def ignore_words(_words: str) -> None:

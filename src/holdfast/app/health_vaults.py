@@ -1,4 +1,4 @@
-"""Health checks of vaults: whether each opens, has room and for how long, and whether its key would survive this disk."""
+"""Health checks of vaults: whether each opens and has room, and whether its key would survive this disk."""
 
 from __future__ import annotations
 

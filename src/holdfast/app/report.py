@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.health_scene import Scene, set_scene
-from holdfast.app.keeping import replace_file
+from holdfast.app.recording import recorded
+from holdfast.jobs.timers.base import replace_file
 from holdfast.kernel.errors import Denied, Invalid
 from holdfast.kernel.events import Fact
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from holdfast.monitor.report.model import Due, Expected, Report
 
 DAY_NS = 86_400 * 10**9
+MOST_STARTS = 5_000
 TEXT_LIMIT = 16_000
 """Characters of a report that are sent: the fact that carries it has an end, and so has a reader's patience."""
 
@@ -58,11 +61,38 @@ def _expected(scene: Scene) -> list[Expected]:
 
 
 def _due(scene: Scene, since_ns: int, until_ns: int) -> list[Due]:
-    return []
+    """The backups and drills that were to start in the period, if something is installed that starts them."""
+    from holdfast.app.schedules import installed, zone
+    from holdfast.jobs.schedule import fires
+    from holdfast.monitor.report.model import Due
+
+    known = installed(scene.context) if scene.settings is not None else None
+    if known is None:
+        return []
+    here, begin = zone(scene.context), max(since_ns, known.at_ns)
+    found = []
+    for plan in scene.plans:
+        for operation, schedule in (("backup", plan.times.backup), ("drill", plan.times.drill)):
+            starts = takewhile(lambda at_ns: at_ns < until_ns, fires(schedule, begin - 1, here)) if schedule else ()
+            times = tuple(islice(starts, MOST_STARTS))
+            if times:
+                found.append(Due(operation, plan.name, times))
+    return found
 
 
-def send(context: Context, report: Report) -> None:
-    """Hand the report to the rules: the fact ``report.made``, which the rule ``digest`` makes a notice of."""
+def send_report(context: Context, request: ReportRequest) -> Report:
+    """Make the report and hand it to the rules, as a run: the fact ``report.made``, of which ``digest`` makes a notice.
+
+    Raises as :func:`make_report` does.
+    """
+    with recorded(context, "report") as this:
+        report = make_report(this.context, request)
+        _hand_on(this.context, report)
+        this.finish("ok", f"the report was made: {report.headline}")
+        return report
+
+
+def _hand_on(context: Context, report: Report) -> None:
     from holdfast.monitor.report.model import rfc3339
     from holdfast.monitor.report.plain import as_text, headline, title
 

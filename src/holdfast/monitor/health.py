@@ -1,4 +1,4 @@
-"""Health: named checks that are all made, each with a time limit, and each of which ends in a finding whatever happens."""
+"""Health: named checks that are all made, each within a time limit, and end in a finding whatever happens."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: one sentence, how grave it is (``info``, ``warning``, ``error``, ``critical``), and what to do
-    about it (may be empty)."""
+    """What a check found: one sentence, how grave it is (``info``, ``warning``, ``error``, ``critical``), and what to
+    do about it (may be empty)."""
 
     result: Result
     message: str

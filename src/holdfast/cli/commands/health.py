@@ -19,17 +19,15 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
 @click.command("health")
-@click.option(
-    "--only", multiple=True, metavar="CHECK", help="Only this check, such as vault or vault:home. Repeatable."
-)
+@click.option("--only", multiple=True, metavar="CHECK", help="Only these, such as vault or vault:home. Repeatable.")
 @click.option("--skip", multiple=True, metavar="CHECK", help="All but this one. Repeatable.")
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common, only: tuple[str, ...], skip: tuple[str, ...]) -> int:
     """Look whether everything that protects the data does: backups, vaults, disks, keys, clock.
 
-    Every check is made whatever the others find, each within a time limit, and nobody is asked for a password. Exit code
-    0: nothing fails; 1: something does. What was found is also in status/health.json in the state folder. With -v checks
+    Every check is made whatever the others find, each within a time limit, and nobody is asked for a password. Exit
+    code 0: nothing fails; 1: something does. What was found is also in status/health.json in the state folder. With -v checks
     that do not apply here are shown too.
     """
     from holdfast.app.health import check_health

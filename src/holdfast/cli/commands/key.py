@@ -123,8 +123,8 @@ def passwd(
 def export(common: Common, file: str) -> None:
     """Write what opens the vault into the new FILE, with how to use it; - prints it.
 
-    Print the sheet and keep it somewhere else: a backup whose key burns with the disk is lost. The state folder remembers
-    which key was exported, not the key; 'holdfast health' warns as long as it was not.
+    Print the sheet and keep it somewhere else: a backup whose key burns with the disk is lost. The state folder
+    remembers which key was exported, not the key; 'holdfast health' warns as long as it was not.
     """
     from holdfast.app.export_key import export_key
 

@@ -26,19 +26,17 @@ def command(common: Common, since: int | None, until: int | None, week: bool, ht
     Runs, failures and what to do about them, drills, space, notices and health; and what should have happened, but did
     not. It is all from the journal: nothing is looked at anew ('holdfast health' does that).
     """
-    from holdfast.app.report import ReportRequest, make_report, write_page
-    from holdfast.app.report import send as hand_on
+    from holdfast.app.report import ReportRequest, make_report, send_report, write_page
 
     if week and since is not None:
         raise click.UsageError("--week and --since are both given; take one of them.")
     if html == "-" and common.json:
         raise click.UsageError("--html - and --json would both go to standard output.")
     with session(common) as here:
-        report = make_report(here.context, ReportRequest(since, until, 7 if week else 1))
+        request = ReportRequest(since, until, 7 if week else 1)
+        report = (send_report if send else make_report)(here.context, request)
         if html is not None and html != "-":
             write_page(here.context, report, Path(html).expanduser())
-        if send:
-            hand_on(here.context, report)
         offset = here.context.clock.utc_offset
         if html == "-":
             from holdfast.monitor.report.page import as_html

@@ -46,8 +46,8 @@ OPEN_DAYS = 30
 def gather(
     history: History, period: Period, *, made_ns: int, expected: Sequence[Expected] = (), due: Sequence[Due] = ()
 ) -> Report:
-    """The report of ``period``, made at ``made_ns``. ``expected`` is what the plans promise, ``due`` what was to start in
-    the period; without them it cannot tell what did not happen."""
+    """The report of ``period``, made at ``made_ns``. ``expected`` is what the plans promise, ``due`` what was to start
+    in the period; without them it cannot tell what did not happen."""
     found = history.runs(since_ns=period.earlier_ns, until_ns=period.until_ns, limit=MOST_RUNS)
     found.sort(key=lambda run: run.started_ns)
     everything = without_parents(found)
