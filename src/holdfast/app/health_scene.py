@@ -40,8 +40,8 @@ Pair = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class Past:
     """What the journal tells. ``good``: the newest backup that worked; ``last``: the newest ended run of an operation,
-    a plan and a vault; ``days``: the local days on which a backup worked; ``last_fact_ns``: the newest fact of this host
-    (0: none)."""
+    a plan and a vault; ``days``: the local days on which a backup worked; ``last_fact_ns``: the newest fact of this
+    host (0: none)."""
 
     good: Mapping[Pair, RunRow] = field(default_factory=dict)
     last: Mapping[tuple[str, str, str], RunRow] = field(default_factory=dict)

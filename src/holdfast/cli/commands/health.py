@@ -27,8 +27,8 @@ def command(common: Common, only: tuple[str, ...], skip: tuple[str, ...]) -> int
     """Look whether everything that protects the data does: backups, vaults, disks, keys, clock.
 
     Every check is made whatever the others find, each within a time limit, and nobody is asked for a password. Exit
-    code 0: nothing fails; 1: something does. What was found is also in status/health.json in the state folder. With -v checks
-    that do not apply here are shown too.
+    code 0: nothing fails; 1: something does. What was found is also in status/health.json in the state folder.
+    With -v, checks that do not apply here are shown too.
     """
     from holdfast.app.health import check_health
 
