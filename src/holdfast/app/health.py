@@ -17,7 +17,7 @@ from holdfast.app.health_plans import plan_checks
 from holdfast.app.health_scene import Past, Scene, read_past, set_scene
 from holdfast.app.health_schedule import schedule_checks
 from holdfast.app.health_vaults import vault_checks
-from holdfast.app.recording import Ending, recording
+from holdfast.app.recording import Ending, note, recording
 from holdfast.app.status import write
 from holdfast.config.healthsettings import HealthChoice
 from holdfast.kernel.errors import Invalid
@@ -32,6 +32,7 @@ from holdfast.monitor.health import (
     is_chosen,
     passed,
     skipped,
+    warned,
 )
 from holdfast.monitor.place import status_folder
 from holdfast.monitor.plain import plain
@@ -77,7 +78,7 @@ def _ending(result: HealthResult) -> Ending:
 def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> HealthResult:
     """Make every check, or those that ``only`` and ``skip`` name (a whole name, or its part before the colon).
 
-    Nothing that one of them finds or does keeps the others from being made; the result is always written. Emits the
+    Nothing that one of them finds or does keeps the others from being made; the result is always written. Leaves the
     fact ``health.checked``. Raises ``Invalid`` for words that mean no check, and ``Cancelled``.
     """
     started = context.clock.monotonic()
@@ -105,7 +106,7 @@ def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[s
         unsaved = f"{path}: {error.strerror}"
     result = HealthResult(tuple(found), document["counts"], path, unsaved, seconds)
     fact = _fact(document, result)
-    context.emit(fact)
+    note(context, fact)
     return replace(result, message=fact.message)
 
 
@@ -143,11 +144,14 @@ def _configuration(context: Context, scenes: list[Scene]) -> Finding:
 def _journal(scene: Scene, pasts: list[Past]) -> Finding:
     from holdfast.app.journal import open_journal
 
-    journal: Journal = open_journal(scene.context)
+    said: list[str] = []
+    journal: Journal = open_journal(replace(scene.context, warn=said.append))
     try:
         pasts.append(read_past(journal, scene))
     finally:
         journal.close()
+    if said:
+        return warned(said[0], "holdfast history")
     return passed("it can be read, and has everything that was recorded on this machine")
 
 

@@ -34,10 +34,15 @@ def plan_checks(scene: Scene) -> Iterator[Check]:
     if scene.past is not None:
         for key, run in sorted(scene.past.last.items()):
             if _is_ours(scene, *key):
-                name = "/".join(part for part in key if part)
+                name = "/".join(_titled(scene, *key))
                 yield Check(f"outcome:{name}", partial(_outcome, scene, run), limit)
     for plan in scene.plans:
         yield Check(f"disk:{plan.name}", partial(_disks, scene, plan), limit)
+
+
+def _titled(scene: Scene, operation: str, plan: str, vault: str) -> Iterator[str]:
+    probe = scene.probes.get(vault)
+    yield from (part for part in (operation, plan, vault if probe is None else probe.title) if part)
 
 
 def _is_ours(scene: Scene, operation: str, plan: str, vault: str) -> bool:

@@ -62,10 +62,12 @@ class Seen:
 
 
 class Probe:
-    """One vault, opened at most once, however many checks ask. ``context`` is made for that vault."""
+    """One vault, opened at most once, however many checks ask. ``context`` is made for that vault; ``name`` is what the
+    journal calls it, ``title`` what the checks do."""
 
     def __init__(self, name: str, context: Context) -> None:
         self.name = name
+        self.title = name if context.named is not None or context.chosen is not None else "default"
         self.context = replace(
             context,
             emit=ignore,
@@ -93,13 +95,16 @@ class Probe:
             assert self._seen is not None
             return self._seen
 
-    def folder(self) -> bytes | None:
-        """The folder of a vault on this machine. Raises ``Invalid`` where the location cannot be understood."""
+    def place(self) -> tuple[bytes | None, str]:
+        """The folder of a vault on this machine (None: it is elsewhere), and the location without what may be secret.
+
+        Raises ``Invalid`` where the location cannot be understood.
+        """
         from holdfast.app.plain import folder_of
 
         storage = self.context.storage()
         try:
-            return folder_of(storage)
+            return folder_of(storage), storage.location
         finally:
             storage.close()
 
@@ -127,7 +132,7 @@ class Watched:
 
     @property
     def name(self) -> str:
-        return "/".join(part for part in self.pair if part)
+        return self.probe.title if self.plan is None else f"{self.plan.name}/{self.probe.title}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,7 @@ def _apart(context: Context, plan: NamedPlan) -> float | None:
 
 def read_past(journal: Journal, scene: Scene) -> Past:
     """What the journal tells of the scene. Raises what reading it does."""
-    from holdfast.monitor.report.gather import spaces
+    from holdfast.monitor.report.gather import spaces, without_parents
 
     now, offset = scene.now_ns, scene.context.clock.utc_offset
     good: dict[Pair, RunRow] = {}
@@ -210,9 +215,8 @@ def read_past(journal: Journal, scene: Scene) -> Past:
     last: dict[tuple[str, str, str], RunRow] = {}
     # Of what is in the future, the clock check tells; here it would hide what is missing since.
     runs = journal.runs(since_ns=now - _RUNS_DAYS * DAY_NS, until_ns=now, limit=_MOST_RUNS)
-    parents = {run.parent for run in runs if run.parent}
-    for run in runs:
-        if not run.outcome or run.id in parents:
+    for run in without_parents(runs):
+        if not run.outcome:
             continue
         last.setdefault((run.operation, run.plan, run.vault), run)
         if run.operation == "backup" and run.outcome in GOOD:

@@ -26,8 +26,8 @@ def _schedule(scene: Scene) -> Finding:
         return skipped("no plan has a schedule", "\"schedule: '10 2 * * *'\" in a plan gives it one.")
     wrong = drift(scene.context)
     if wrong is None:
-        what = plural(len(planned), "thing has a schedule", "things have a schedule")
-        return warned(f"{what}, and nothing is installed that starts them", "holdfast schedule install")
+        what = plural(len(planned), "thing of the plans has a schedule", "things of the plans have schedules")
+        return warned(f"{what}, and nothing is installed that starts any", "holdfast schedule install")
     if wrong:
         return failed(wrong, "holdfast schedule install")
     late = [work.name for work in missed(scene.context)]

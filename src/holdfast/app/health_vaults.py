@@ -25,10 +25,11 @@ def vault_checks(scene: Scene) -> Iterator[Check]:
     limit = scene.choice.limit
     for name, probe in scene.probes.items():
         # Twice: a server that has to wake up answers the second question, and deriving a key takes its time.
-        yield Check(f"vault:{name}", partial(_opens, scene, probe), limit * 2)
-        yield Check(f"space:{name}", partial(_space, scene, probe), limit)
-        yield Check(f"forecast:{name}", partial(_forecast, scene, name), limit)
-        yield Check(f"key:{name}", partial(_key, scene, probe), limit * 2)
+        title = probe.title
+        yield Check(f"vault:{title}", partial(_opens, scene, probe), limit * 2)
+        yield Check(f"space:{title}", partial(_space, scene, probe), limit)
+        yield Check(f"forecast:{title}", partial(_forecast, scene, name), limit)
+        yield Check(f"key:{title}", partial(_key, scene, probe), limit * 2)
 
 
 def _is_absent(scene: Scene, probe: Probe) -> bool:
@@ -55,7 +56,7 @@ def _opens(scene: Scene, probe: Probe) -> Finding:
 def _space(scene: Scene, probe: Probe) -> Finding:
     if _is_absent(scene, probe):
         return skipped("there is no vault yet")
-    folder = probe.folder()
+    folder = probe.place()[0]
     if folder is None:
         return skipped("the vault is not on a disk of this machine")
     try:
@@ -93,24 +94,28 @@ def _key(scene: Scene, probe: Probe) -> Finding:
     if named is not None and named.kind != "archive":
         return skipped(f"a {named.kind} vault has no key")
     export = f"holdfast key export --vault {probe.name} FILE" if named is not None else "holdfast key export FILE"
-    key_id = vault_id = ""
+    notes = exported_keys(context.paths.state)
     try:
         seen = probe.look()
+    except Exception:
+        # Why it does not open is said by its own check; then the place tells which vault it is.
+        place = probe.place()[1]
+        note = next((note for note in notes.values() if note.location == place), None)
+        changed = False
+    else:
         if seen.kind != "archive":
             return skipped(f"a {seen.kind} vault has no key")
-        key_id, vault_id = seen.key_id, seen.vault_id
-    except Exception:
-        pass
+        note = notes.get(seen.vault_id)
+        changed = note is not None and note.key_id != seen.key_id
     path = _key_file(probe)
     if path is not None:
         trouble = _file_trouble(path)
         if trouble is not None:
             return trouble
-    note = exported_keys(context.paths.state).get(vault_id) if vault_id else None
-    if note is not None and note.key_id == key_id:
-        return passed(f"the key opens it and was exported on {note.at[:10]}")
-    if note is not None:
+    if changed:
         return warned("the key has changed since it was exported", export)
+    if note is not None:
+        return passed(f"the key was exported on {note.at[:10]}")
     if path is None:
         return skipped("no key file: see that the password can be had when this machine is gone", export)
     if _shares_disk(scene, path):

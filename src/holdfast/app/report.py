@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.health_scene import Scene, set_scene
-from holdfast.app.recording import recorded
+from holdfast.app.recording import note, recorded
 from holdfast.jobs.timers.base import replace_file
 from holdfast.kernel.errors import Denied, Invalid
 from holdfast.kernel.events import Fact
@@ -106,7 +106,7 @@ def _hand_on(context: Context, report: Report) -> None:
         "headline": headline(report),
         "text": text,
     }
-    context.emit(Fact("report.made", headline(report), "info" if report.ok else "warning", data))
+    note(context, Fact("report.made", headline(report), "info" if report.ok else "warning", data))
 
 
 def write_page(context: Context, report: Report, path: Path) -> None:

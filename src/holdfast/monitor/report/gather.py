@@ -90,9 +90,12 @@ _TOLD = (
 
 
 def without_parents(runs: Sequence[RunRow]) -> list[RunRow]:
-    """The runs without those that only hold others (of a plan over its vaults): what they did, the others tell."""
-    parents = {run.parent for run in runs if run.parent}
-    return [run for run in runs if run.id not in parents]
+    """The runs without those that only hold others of their kind (a plan's over its vaults): what they did, those tell.
+
+    A backup that holds the making of its vault, or forgetting what is old, stays.
+    """
+    parents = {(run.parent, run.operation) for run in runs if run.parent}
+    return [run for run in runs if (run.id, run.operation) not in parents]
 
 
 def _lines(inside: Sequence[RunRow], before: Sequence[RunRow], compared: int) -> list[Line]:

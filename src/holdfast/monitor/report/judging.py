@@ -157,10 +157,8 @@ def _unproven(history: History, period: Period, each: Expected) -> Iterator[Miss
     if _last(history, "backup", each, period.until_ns) is None:
         return
     since = period.until_ns - PROOF_DAYS * DAY_NS
-    drills = history.runs(
-        operations=("drill",), plan=each.plan, outcomes=("ok",), since_ns=since, until_ns=period.until_ns, limit=1
-    )
-    if not drills:
+    drills = history.facts(kinds=("drill.finished",), plan=each.plan, since_ns=since, until_ns=period.until_ns)
+    if not any(record.data.get("outcome") == "ok" for record in drills):
         message = f"no restore was proven in the last {PROOF_DAYS} days"
         yield Missing(subject(each.plan, ""), message, f"holdfast drill {each.plan}", False)
     if not each.vault:

@@ -184,7 +184,7 @@ def _notices(report: Report, offset: Offset) -> Iterator[str]:
     if notices.resolved or notices.open:
         yield f"{notices.resolved:,} resolved, {notices.open:,} open"
     for channel in notices.deliveries:
-        failed = f", {channel.failed:,} tries failed: {safe(channel.error)}" if channel.failed else ""
+        failed = f", {plural(channel.failed, 'try', 'tries')} failed: {safe(channel.error)}" if channel.failed else ""
         yield f"{safe(channel.channel)}: {channel.sent:,} delivered{failed}"
 
 
