@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ class Past:
     def __init__(self, folder: Path, host: str = "desk") -> None:
         self.folder = folder
         self.clock = Then()
+        self._numbers = itertools.count()
         self.outbox = Outbox(folder / "outbox", clock=self.clock, host=host)
 
     def fact(self, at_ns: int, kind: str, message: str = "", level: str = "info", **words: Any) -> None:
@@ -66,7 +68,7 @@ class Past:
         **data: Any,
     ) -> str:
         """A run that ended at ``at_ns`` (or began, where it has no end); returns its id."""
-        run = new_id(at_ns, lambda count: f"{at_ns}{operation}{plan}{vault}".encode()[-count:].rjust(count))
+        run = new_id(at_ns, lambda count: next(self._numbers).to_bytes(count, "big"))
         where = {"run": run, "operation": operation, "plan": plan, "vault": vault}
         parent = {"parent": data["parent"]} if "parent" in data else {}
         self.fact(at_ns - int(seconds * 1e9) if ends else at_ns, "run.started", **where, **parent)

@@ -14,6 +14,7 @@ from holdfast.app.recording import label
 from holdfast.config.healthsettings import HealthChoice, health_choice
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.events import ignore
+from holdfast.monitor.plain import plain_text
 
 if TYPE_CHECKING:
     from holdfast.config.settings import NamedPlan, Settings
@@ -180,7 +181,7 @@ def set_scene(context: Context) -> Scene:
 
 
 def _probe(context: Context, probes: dict[str, Probe]) -> Probe:
-    name = label(context)
+    name = plain_text(label(context))
     return probes.setdefault(name, Probe(name, context))
 
 

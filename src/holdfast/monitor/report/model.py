@@ -43,7 +43,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """That ``plan`` saves into ``vault`` at least every so many seconds (None: nobody said how often)."""
+    """That ``plan`` saves into ``vault``, named as in the journal, every so many seconds at most (None: unsaid)."""
 
     plan: str
     vault: str
