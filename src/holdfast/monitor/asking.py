@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -64,6 +63,8 @@ def _command(environ: Mapping[str, str]) -> list[str]:
     if sys.executable and "python" in os.path.basename(sys.executable).lower():
         # -P: not from the working folder, where the host may keep a json.py of its own.
         return [sys.executable, "-P", "-m", "holdfast", "notify", "send"]
+    import shutil
+
     program = shutil.which("holdfast", path=environ.get("PATH"))
     return [program, "notify", "send"] if program else []
 

@@ -36,11 +36,13 @@ class Monitor:
 
     def error(self, message: str, /, *, error: BaseException | None = None, **context: object) -> None:
         """Something went wrong, and the script goes on. ``context`` is kept beside it."""
-        unless_broken(lambda: self._record("error.recorded", "error", message, context, error or _handled()))
+        cause = error or sys.exc_info()[1]
+        unless_broken(lambda: self._record("error.recorded", "error", message, context, cause))
 
     def critical(self, message: str, /, *, error: BaseException | None = None, **context: object) -> None:
         """Somebody must hear of this now: recorded durably, told loudly, and delivery is asked for. Returns."""
-        unless_broken(lambda: self._record("critical.recorded", "critical", message, context, error or _handled()))
+        cause = error or sys.exc_info()[1]
+        unless_broken(lambda: self._record("critical.recorded", "critical", message, context, cause))
 
     def fatal(
         self, message: str, /, *, exit_code: int = 1, error: BaseException | None = None, **context: object
@@ -50,7 +52,8 @@ class Monitor:
         In the main thread by ``SystemExit``, so that ``finally`` and ``with`` do their work. In another thread, which
         cannot end the process that way, the standard streams are flushed and the process ends at once.
         """
-        unless_broken(lambda: self._record("fatal.recorded", "critical", message, context, error or _handled()))
+        cause = error or sys.exc_info()[1]
+        unless_broken(lambda: self._record("fatal.recorded", "critical", message, context, cause))
         code = exit_code if isinstance(exit_code, int) and 1 <= exit_code <= 255 else 1
         if threading.current_thread() is not threading.main_thread():
             here().flush()
@@ -59,7 +62,8 @@ class Monitor:
 
     def validation_error(self, message: str, context: object = None) -> None:
         """Input, or a setting, is not as it has to be. ``context`` (a mapping, or any value) says which."""
-        unless_broken(lambda: self._record("validation.failed", "error", message, {"context": context}, _handled()))
+        cause = sys.exc_info()[1]
+        unless_broken(lambda: self._record("validation.failed", "error", message, {"context": context}, cause))
 
     def silent_failure(self, operation: str, expected: object, actual: object) -> None:
         """``operation`` said that it worked, but it did not do what was ``expected``; ``actual`` is what there is."""
@@ -135,12 +139,8 @@ def _aloud(name: str, kind: str, level: str, words: str, kept: bool, asked: bool
     line = f"{name}: {mask(words, known=known)}"
     if level != "critical":
         return f"holdfast: {kind.replace('.', ' ')}: {line}"
-    after = "recorded" if kept else "NOT recorded"
-    return f"\nholdfast: {kind.partition('.')[0].upper()}: {line}\n  ({after}{', notices are being sent' if asked else ''})\n"
-
-
-def _handled() -> BaseException | None:
-    return sys.exc_info()[1]
+    after = ("recorded" if kept else "NOT recorded") + (", notices are being sent" if asked else "")
+    return f"\nholdfast: {kind.partition('.')[0].upper()}: {line}\n  ({after})\n"
 
 
 def _size_of(value: object) -> object:

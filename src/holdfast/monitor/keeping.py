@@ -47,6 +47,23 @@ class Keeping:
         )
         return False
 
+    def write(self, work: Callable[[], None]) -> str:
+        """Do ``work``, which writes to the disk; returns what went wrong, in words, or ""."""
+        failed: list[str] = []
+
+        def attempt() -> None:
+            try:
+                work()
+            except OSError as error:
+                failed.append(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "))
+            except Exception as error:
+                failed.append(f"{type(error).__name__}: {error}")
+
+        call = self._disk.submit(attempt)
+        if not self._disk.wait(call, KEEP_SECONDS):
+            return "the disk does not answer"
+        return failed[0] if failed else ""
+
     def ask(self) -> bool:
         """Ask for the delivery of notices; whether there is somebody to deliver to."""
         asked: list[bool] = []
@@ -117,12 +134,14 @@ def unless_broken(work: Callable[[], None]) -> None:
     try:
         work()
     except RecursionError:
-        done = _thread.allocate_lock()
-        done.acquire()
-        # Calls of C functions only: there is no room for one of Python's.
-        with contextlib.suppress(RuntimeError, MemoryError, RecursionError):
+        try:
+            # Calls of C functions only: there is no room for one of Python's.
+            done = _thread.allocate_lock()
+            done.acquire()
             _thread.start_new_thread(_elsewhere, (work, done))
             done.acquire(True, KEEP_SECONDS)
+        except (RuntimeError, MemoryError):
+            return  # not even for that: the host itself is about to hear of it
     except Exception as error:
         _failed(error)
 

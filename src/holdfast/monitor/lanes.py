@@ -5,8 +5,8 @@ from __future__ import annotations
 import _thread
 import contextlib
 import sys
+from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 
 _MOST_WAITING = 1000  # calls kept while one of them hangs; later ones are refused
 
@@ -53,7 +53,7 @@ class Lane:
     """
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Call] = SimpleQueue()
+        self._calls: deque[Call] = deque()
         self._busy = _thread.allocate_lock()
         self._worker = 0
         self._hung: Call | None = None
@@ -70,10 +70,10 @@ class Lane:
             call.run()
         elif sys.is_finalizing():
             self._at_the_end(call)
-        elif self.hangs and self._calls.qsize() >= _MOST_WAITING:
+        elif self.hangs and len(self._calls) >= _MOST_WAITING:
             call.refused = True
         else:
-            self._calls.put(call)
+            self._calls.append(call)
             self._start()
         return call
 
@@ -97,12 +97,12 @@ class Lane:
     def _work(self) -> None:
         while True:
             self._worker = _thread.get_ident()
-            with contextlib.suppress(Empty, MemoryError, RecursionError):
+            with contextlib.suppress(IndexError, MemoryError, RecursionError):
                 while True:
-                    self._calls.get_nowait().run()
+                    self._calls.popleft().run()
             self._worker = 0
             self._busy.release()
-            if self._calls.empty() or not self._busy.acquire(blocking=False):
+            if not self._calls or not self._busy.acquire(blocking=False):
                 return
 
     def _at_the_end(self, call: Call) -> None:
@@ -110,7 +110,7 @@ class Lane:
         if self.hangs:
             call.refused = True
             return
-        with contextlib.suppress(Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                self._calls.get_nowait().run()
+                self._calls.popleft().run()
         call.run()

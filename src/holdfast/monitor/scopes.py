@@ -1,4 +1,4 @@
-"""Scopes whose exceptions are recorded on their way out, unchanged: ``@monitored(name)`` and ``with monitored(name):``."""
+"""Scopes whose exceptions are recorded on their way out: ``@monitored(name)`` and ``with monitored(name):``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import CodeType, TracebackType
 from typing import Any, TypeVar, cast, overload
 
@@ -17,15 +18,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80 | 0x100, 0x200  # of code.co_flags, see the module inspect
 
 
-class _Stack(threading.local):
-    """A thread's open scopes, and the exception that the last one recorded, as marks that keep nothing alive."""
-
-    def __init__(self) -> None:
-        self.open: list[tuple[str, float]] = []
-        self.recorded: tuple[int, int, int, CodeType] | None = None
+_open: ContextVar[tuple[tuple[str, float], ...]] = ContextVar("holdfast_scopes", default=())
+"""The scopes that this thread, or task, is in, outermost first, with the time when each was entered."""
 
 
-_stack = _Stack()
+class _Last(threading.local):
+    """What a scope of this thread recorded last, as marks that keep nothing alive."""
+
+    mark: tuple[int, int, int, CodeType] | None = None
+
+
+_last = _Last()
 
 
 @overload
@@ -53,25 +56,25 @@ class Scope:
         self._context = context
 
     def __enter__(self) -> Monitor:
-        _stack.open.append((self._monitor.name, time.monotonic()))
-        _stack.recorded = None  # what was recorded before has been dealt with by now
+        _open.set((*_open.get(), (self._monitor.name, time.monotonic())))
+        _last.mark = None  # what was recorded before has been dealt with by now
         return self._monitor
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        name, since = _stack.open.pop() if _stack.open else (self._monitor.name, time.monotonic())
+        opened = _open.get()
+        _open.set(opened[:-1])
         if error is not None:
-            unless_broken(lambda: self._leaves(error, [outer for outer, _ in _stack.open], since))
+            unless_broken(lambda: self._leaves(error, opened))
 
     async def __aenter__(self) -> Monitor:
-        return self._monitor
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            unless_broken(lambda: self._leaves(error, [], None))
+        self.__exit__(kind, error, trace)
 
     def __call__(self, function: F) -> F:
         flags = _flags(function)
@@ -92,11 +95,11 @@ class Scope:
     def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @_wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            # Between two items other scopes open and close, so this one does not stand on the stack.
+            # Between two items other scopes open and close, so this one does not count as open.
             try:
                 return (yield from function(*args, **kwargs))
             except BaseException as error:
-                unless_broken(functools.partial(self._leaves, error, [], None))
+                unless_broken(functools.partial(self._leaves, error, ()))
                 raise
 
         return call
@@ -113,35 +116,37 @@ class Scope:
         @_wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
             inner = function(*args, **kwargs)
-            async with self:
-                try:
-                    item = await anext(inner)
-                    while True:
-                        try:
-                            sent = yield item
-                        except GeneratorExit:
-                            raise
-                        except BaseException as error:
-                            item = await inner.athrow(error)
-                        else:
-                            item = await inner.asend(sent)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    await inner.aclose()
+            try:
+                item = await anext(inner)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        item = await inner.athrow(error)
+                    else:
+                        item = await inner.asend(sent)
+            except StopAsyncIteration:
+                return
+            except BaseException as error:
+                unless_broken(functools.partial(self._leaves, error, ()))
+                raise
+            finally:
+                await inner.aclose()
 
         return call
 
-    def _leaves(self, error: BaseException, within: list[str], since: float | None) -> None:
+    def _leaves(self, error: BaseException, opened: tuple[tuple[str, float], ...]) -> None:
         level = _level(error)
         if not level or _was_recorded(error):
             return
-        _stack.recorded = _mark(error, error.__traceback__)
+        _last.mark = _mark(error, error.__traceback__)
         data = dict(self._context)
-        if within:
-            data["within"] = within
-        if since is not None:
-            data["seconds"] = round(time.monotonic() - since, 3)
+        if len(opened) > 1:
+            data["within"] = [name for name, _ in opened[:-1]]
+        if opened:
+            data["seconds"] = round(time.monotonic() - opened[-1][1], 3)
         self._monitor.raised(error, level, **data)
 
 
@@ -180,7 +185,7 @@ def _mark(error: BaseException, trace: TracebackType | None) -> tuple[int, int, 
 
 def _was_recorded(error: BaseException) -> bool:
     """Whether an inner scope recorded it: it came through the very instruction where that scope stood."""
-    mark = _stack.recorded
+    mark = _last.mark
     if mark is None or mark[0] != id(error):
         return False
     trace = error.__traceback__
@@ -189,4 +194,3 @@ def _was_recorded(error: BaseException) -> bool:
             return True
         trace = trace.tb_next
     return False
-
