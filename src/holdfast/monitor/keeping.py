@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import os
 import sys
 from _thread import LockType
 from collections.abc import Callable
+from typing import TextIO
 
 from holdfast.kernel.events import Fact
 from holdfast.monitor.asking import Asker
@@ -26,7 +28,7 @@ class Keeping:
         self._disk, self._asking, self._voice = Lane(), Lane(), Lane()
         self._asker = Asker()
         self._outboxes: dict[tuple[str, str], Outbox] = {}
-        self._complained = False
+        self._complained = self._waits = False
 
     def keep(self, name: str, make: Callable[[], Fact]) -> bool:
         """Append the fact that ``make`` gives; whether it is known to be kept when this returns.
@@ -41,6 +43,7 @@ class Keeping:
         call = self._disk.submit(work)
         if self._disk.wait(call, KEEP_SECONDS):
             return kept == [True]
+        self._wait_at_the_end()
         self._complain(
             "what happens here could not be recorded within half a second: the disk of the state folder does not "
             "answer. The work goes on; what is recorded meanwhile may be lost."
@@ -61,6 +64,7 @@ class Keeping:
 
         call = self._disk.submit(attempt)
         if not self._disk.wait(call, KEEP_SECONDS):
+            self._wait_at_the_end()
             return "the disk does not answer"
         return failed[0] if failed else ""
 
@@ -99,6 +103,12 @@ class Keeping:
         run, plan = environ.get("HOLDFAST_RUN", ""), environ.get("HOLDFAST_RUN_NAME", "")
         return outbox.append(fact, run=run, operation="run" if run else "", plan=plan) is not None
 
+    def _wait_at_the_end(self) -> None:
+        """What waits for a disk that hangs now may still be written when the program ends."""
+        if not self._waits:
+            self._waits = True
+            atexit.register(self._disk.rest, KEEP_SECONDS)
+
     def _complain(self, words: str) -> None:
         if not self._complained:
             self._complained = True
@@ -106,13 +116,26 @@ class Keeping:
 
     def _say(self, words: str) -> Call:
         def work() -> None:
-            stream = sys.stderr
-            if stream is not None:
-                with contextlib.suppress(Exception):
-                    stream.write(f"{words}\n")
-                    stream.flush()
+            _write_out(sys.stderr, f"{words}\n")
 
         return self._voice.submit(work)
+
+
+def _write_out(stream: TextIO | None, text: str) -> None:
+    """Past the stream's own buffer where it has a descriptor: a thread that hangs while it holds the buffer's lock
+    would take the host with it when the interpreter flushes the streams on its way out."""
+    if stream is None:
+        return
+    with contextlib.suppress(Exception):
+        try:
+            number = stream.fileno()
+        except Exception:
+            stream.write(text)  # a stream in memory, or one that somebody put in its place
+            stream.flush()
+            return
+        data = text.encode(stream.encoding or "utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(number, data) :]
 
 
 _by_process: dict[int, Keeping] = {}

@@ -55,6 +55,7 @@ class Lane:
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
         self._busy = _thread.allocate_lock()
+        self._starting: set[int] = set()
         self._worker = 0
         self._hung: Call | None = None
 
@@ -86,31 +87,49 @@ class Lane:
             self._hung = call
         return done
 
+    def rest(self, seconds: float) -> bool:
+        """Whether everything that was submitted is over, after waiting for at most so long: for the way out."""
+        return self.submit(_nothing).wait(seconds)
+
     def _start(self) -> None:
-        if not self._busy.acquire(blocking=False):
-            return  # a worker is there, and looks once more before it leaves
+        me = _thread.get_ident()
+        # In a signal handler the frame that it interrupted may be just here, and cannot go on before we return.
+        again = me in self._starting
+        self._starting.add(me)
         try:
-            _thread.start_new_thread(self._work, ())
+            if again:
+                _thread.start_new_thread(self._empty, ())
+            elif self._busy.acquire(blocking=False):
+                _thread.start_new_thread(self._work, ())
         except (RuntimeError, MemoryError):
-            self._work()
+            self._empty() if again else self._work()
+        finally:
+            if not again:
+                self._starting.discard(me)
 
     def _work(self) -> None:
+        """With the lock, which says that there is a worker. One that finds no lock relies on the last look here."""
         while True:
             self._worker = _thread.get_ident()
-            with contextlib.suppress(IndexError, MemoryError, RecursionError):
-                while True:
-                    self._calls.popleft().run()
+            self._empty()
             self._worker = 0
             self._busy.release()
             if not self._calls or not self._busy.acquire(blocking=False):
                 return
+
+    def _empty(self) -> None:
+        with contextlib.suppress(IndexError, MemoryError, RecursionError):
+            while True:
+                self._calls.popleft().run()
 
     def _at_the_end(self, call: Call) -> None:
         """Threads are frozen by now: the one that may hang has the rest of the calls with it."""
         if self.hangs:
             call.refused = True
             return
-        with contextlib.suppress(IndexError):
-            while True:
-                self._calls.popleft().run()
+        self._empty()
         call.run()
+
+
+def _nothing() -> None:
+    pass

@@ -6,20 +6,19 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from holdfast.kernel.clock import Clock, SystemClock
 from holdfast.kernel.events import Fact
 from holdfast.monitor.keeping import here, unless_broken
 from holdfast.monitor.place import state_folder
-from holdfast.monitor.trackfile import TrackFile, name_fields
 from holdfast.monitor.traces import safe_text, sketch
+from holdfast.monitor.trackfile import TrackFile, name_fields
 
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 OPERATIONS = ("move", "copy", "delete", "create")
 FIRST_NAMES = 10
-"""Names of a batch that are kept; of the rest every one whose number is twice that of the one before: 20, 40, 80, ..."""
+"""Names of a batch that are kept; of the rest the 20th, the 40th, the 80th, and so on."""
 KEEP_DAYS = 30
 
 
@@ -90,14 +89,6 @@ class FileTracker:
             inner._keep({"operation": "end", "counts": inner._counts})
         finally:
             self.trouble = self.trouble or inner.trouble
-
-    def __enter__(self) -> FileTracker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
     def _one(self, operation: str, path: Name, target: Name | None, more: dict[str, object]) -> None:
         def record() -> None:
