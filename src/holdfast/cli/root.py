@@ -22,18 +22,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dump": ("dump", "Write a saved file, or a folder as tar, to standard output."),
     "find": ("find", "Find files in snapshots by name, size and time."),
     "forget": ("forget", "Delete snapshots by a policy, or by name."),
+    "history": ("history", "Look back at what was done, and at what came of it."),
     "hold": ("hold", "Hold snapshots back from being forgotten."),
     "init": ("init", "Make a new vault."),
     "key": ("key", "List, add, remove and change the keys of a vault."),
     "ls": ("ls", "List what a snapshot holds."),
+    "manifest": ("manifest", "Tell in one document what a snapshot holds."),
     "migrate": ("migrate", "Bring a vault of restic's old format to the current one."),
     "prune": ("prune", "Free the space of what no snapshot uses any more."),
     "recover": ("recover", "Bring back folders that no snapshot leads to any more."),
     "repair": ("repair", "Mend a damaged vault: its index, packs and snapshots."),
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
+    "schedule": ("schedule", "Let this machine start everything by itself."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),
+    "status": ("status", "Show how every plan and vault stands."),
     "storage": ("storage", "Try out places where vaults are kept."),
     "tag": ("tag", "Change the tags of snapshots."),
     "unlock": ("unlock", "Tell whose locks there are, and remove those of nobody."),
@@ -113,7 +117,15 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         # once more while it ends, and complains in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _tell(common, error)
+    _finish(common)
     sys.exit(code)
+
+
+def _finish(common: Common) -> None:
+    """Everything was said, and the exit code is certain: what comes now can change neither."""
+    if common.at_end is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            common.at_end()
 
 
 def _open_missing_streams() -> None:

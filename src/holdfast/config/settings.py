@@ -16,7 +16,8 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:
-    from holdfast.config.models import Command, Hook, Keep, PlanSettings, Server, VaultSettings
+    from holdfast.config.fields import Command
+    from holdfast.config.models import Hook, Keep, PlanSettings, Server, VaultSettings
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
@@ -50,10 +51,22 @@ class HookCommand:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A vault, by name, that gets copies of a plan's snapshots, and what it keeps of them (empty: all)."""
+    """A vault, by name, that gets copies of a plan's snapshots, what it keeps of them (empty: all), and when, as for
+    cron (empty: when somebody says so)."""
 
     to: str
     keep: Policy
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTimes:
+    """When a plan's work is due, as for cron; empty: when somebody says so. ``read_data`` is how much a check reads."""
+
+    backup: str = ""
+    check: str = ""
+    read_data: str = ""
+    drill: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,7 @@ class NamedPlan:
     before: tuple[HookCommand, ...]
     after: tuple[HookCommand, ...]
     on_failure: tuple[HookCommand, ...]
+    times: PlannedTimes = PlannedTimes()
 
     @property
     def mark(self) -> str:
@@ -108,6 +122,12 @@ class Settings:
     def plan_names(self) -> list[str]:
         """The names of all plans, in the order of the file."""
         return list(self.loaded.configuration.plans)
+
+    @property
+    def journal(self) -> str:
+        """The journal's URL; empty where the one in the state folder is meant."""
+        said = self.loaded.configuration.journal or ""
+        return said if not said or "://" in said else f"sqlite:///{self._whole(said)}"
 
     def vault(self, name: str) -> NamedVault | None:
         """The vault of that name, if there is one."""
@@ -181,10 +201,16 @@ class Settings:
             host=found.host or "",
             note=found.note or "",
             keep=_policy(found.keep),
-            copies=tuple(CopyTarget(copy.to, _policy(copy.keep)) for copy in found.copies),
+            copies=tuple(CopyTarget(copy.to, _policy(copy.keep), copy.schedule or "") for copy in found.copies),
             before=tuple(map(_hook, hooks.before)) if hooks else (),
             after=tuple(map(_hook, hooks.after)) if hooks else (),
             on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+            times=PlannedTimes(
+                found.schedule or "",
+                (found.check and found.check.schedule) or "",
+                (found.check and found.check.read_data) or "",
+                (found.drill and found.drill.schedule) or "",
+            ),
         )
 
     def _whole(self, path: str) -> str:
