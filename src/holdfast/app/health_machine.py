@@ -41,6 +41,7 @@ def machine_checks(scene: Scene) -> Iterator[Check]:
     yield Check("outbox", partial(_outbox, scene), limit)
     yield Check("logs", partial(_logs, scene), limit)
     yield Check("clock", partial(_clock, scene), limit)
+    yield Check("tracker", partial(_tracker, scene), limit)
 
 
 def _state(scene: Scene) -> Finding:
@@ -134,6 +135,26 @@ def _logs(scene: Scene) -> Finding:
         message = f"the last run began {duration(behind)} after the newest line of the logs"
         return warned(message, "Look at the owner and the disk of the folder 'logs' in the state folder.")
     return passed(f"the newest line is {duration(max(scene.age(newest), 0.0))} old")
+
+
+def _tracker(scene: Scene) -> Finding:
+    """Whether scripts that record what they do to files would find their lines again."""
+    from holdfast.monitor import FileTracker
+
+    folder = scene.context.paths.state / "tracker"
+    if not folder.is_dir():
+        return skipped("no script uses the tracker")
+    action = f"Look at the owner and the disk of {safe(str(folder))}."
+    try:
+        with tempfile.TemporaryDirectory(prefix=".health.", dir=folder) as place:
+            tracker = FileTracker("health", place, clock=scene.context.clock)
+            tracker.create("health")
+            lines = b"".join(path.read_bytes() for path in Path(place).iterdir())
+    except OSError as error:
+        return failed(f"nothing can be recorded in {safe(str(folder))}: {error.strerror}", action)
+    if not tracker.works or b'"create"' not in lines:
+        return failed(f"what it records is not there: {safe(tracker.trouble) or 'no line was found'}", action)
+    return passed("what it records is there")
 
 
 def _clock(scene: Scene) -> Finding:

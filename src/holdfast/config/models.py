@@ -244,12 +244,12 @@ class Configuration(Section):
     notify: Annotated[Notify, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Notify.model_validate({}), description="How people are told."
     )
-    schedules: Annotated[Schedules, BeforeValidator(_nothing)] = Field(
-        default_factory=lambda: Schedules.model_validate({}), description="What this machine starts by itself."
-    )
     health: Annotated[Health, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
     )
     journal: Annotated[str, AfterValidator(_journal)] | None = Field(
         None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
+    )
+    schedules: Annotated[Schedules, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Schedules.model_validate({}), description="What this machine starts by itself."
     )
