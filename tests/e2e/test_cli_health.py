@@ -139,7 +139,7 @@ def test_a_failed_and_a_partial_run_are_told_with_their_hints(cli, configured, d
     name = next(name for name in found if name.startswith("outcome:backup/docs"))
     assert found[name]["result"] == "fail" and "failed with exit code 4" in found[name]["message"]
     assert found[name]["action"].startswith("Mend what it runs")
-    configured(plans=f"  more:\n    paths: [{documents}, {documents}/missing]\n    to: [home]\n")
+    configured(plans=f"  more:\n    paths: [{documents}, {cli.home}/missing]\n    to: [home]\n")
     assert cli("backup", "more").code == 3
     found = checks(cli("health", "--json"))["outcome:backup/more/home"]
     assert found["result"] == "warn" and "1 item could not be handled" in found["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -112,17 +113,24 @@ def _days(scene: Scene, watched: Watched) -> Finding:
     if first is None:
         return skipped("nothing was saved so far")
     today = scene.day(scene.now_ns)
-    keeps = _kept_days(watched.plan, seen.kind)
-    wanted = [today - back for back in range(1, scene.choice.days + 1) if today - back >= first]
-    # What the plan itself does not keep can only be known by the journal.
-    missing = [day for day in wanted if day not in by_vault and not (today - day >= keeps and day in by_journal)]
+    looked_at = min(scene.choice.days, today - first)
+    missing = uncovered(today, looked_at, by_vault, by_journal, _kept_days(watched.plan, seen.kind))
     if not missing:
-        return passed(f"{plural(len(wanted), 'day')}, each with a snapshot") if wanted else skipped("it is new")
-    shown = ", ".join(_date(day) for day in sorted(missing)[-SHOWN_DAYS:])
+        return passed(f"{plural(looked_at, 'day')}, each with a snapshot") if looked_at > 0 else skipped("it is new")
+    shown = ", ".join(_date(day) for day in missing[-SHOWN_DAYS:])
     message = f"no snapshot of {plural(len(missing), 'day')} of the last {scene.choice.days}: {shown}"
     yesterday = today - 1 in missing
     action = f"holdfast history --plan {watched.plan.name}"
     return failed(message, action) if yesterday else warned(message, action)
+
+
+def uncovered(today: int, days: int, by_vault: AbstractSet[int], by_journal: AbstractSet[int], keeps: int) -> list[int]:
+    """Which of the ``days`` before ``today`` have no snapshot, oldest first. Today itself may still get one.
+
+    The vault tells; of days so far back that the plan itself no longer ``keeps`` them the journal tells as well.
+    """
+    wanted = range(today - days, today)
+    return [day for day in wanted if day not in by_vault and not (today - day >= keeps and day in by_journal)]
 
 
 def _kept_days(plan: NamedPlan, kind: str) -> int:
