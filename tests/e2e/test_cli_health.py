@@ -278,6 +278,27 @@ def test_a_server_that_never_answers_holds_nothing_up(cli, configured) -> None:
         assert time.monotonic() - began < 60
 
 
+@pytest.mark.parametrize("how", ["password_file: {home}/pipe", "password_command: sleep 600"])
+def test_a_password_that_never_comes_holds_nothing_up(cli, configured, how: str) -> None:
+    configured("limit: 1s")
+    os.mkfifo(cli.home / "pipe")
+    path = cli.home / ".config/holdfast/holdfast.yaml"
+    path.write_text(path.read_text().replace(f"password_file: {cli.home}/home.key", how.format(home=cli.home)))
+    found = results(cli("health", "--json", "--only", "vault", "--only", "space"))
+    assert found == {"vault:home": "fail", "space:home": "pass"}
+
+
+def test_without_a_state_folder_the_checks_are_made(cli, configured) -> None:
+    configured()
+    cli("backup", "docs")
+    (cli.home / "file").touch()
+    done = cli("health", "--json", HOLDFAST_STATE_DIR=str(cli.home / "file"))
+    found = results(done)
+    assert done.code == 1 and (found["state"], found["journal"]) == ("fail", "fail")
+    assert found["vault:home"] == found["age:docs/home"] == "pass"
+    assert any("could not be kept" in event.get("message", "") for event in done.events)
+
+
 def test_a_key_file_that_is_open_to_others_or_gone(cli, configured) -> None:
     configured()
     cli("backup", "docs")

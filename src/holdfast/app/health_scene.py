@@ -170,19 +170,19 @@ def set_scene(context: Context) -> Scene:
     for plan in plans:
         every = _every(context, settings, plan)
         for vault in plan.to:
-            probe = _probe(replace(context, vault=vault or None), probes)
+            probe = _probe(replace(context, vault=vault or None), choice, probes)
             watched.append(Watched(plan, probe, every))
     for vault in settings.vault_names if settings is not None else ():
-        _probe(replace(context, vault=vault), probes)
+        _probe(replace(context, vault=vault), choice, probes)
     if not probes:
-        probe = _probe(context, probes)
+        probe = _probe(context, choice, probes)
         watched.append(Watched(None, probe, None))
     return Scene(context, choice, settings, plans, probes, tuple(watched), context.clock.now_ns())
 
 
-def _probe(context: Context, probes: dict[str, Probe]) -> Probe:
+def _probe(context: Context, choice: HealthChoice, probes: dict[str, Probe]) -> Probe:
     name = plain_text(label(context))
-    return probes.setdefault(name, Probe(name, context))
+    return probes.setdefault(name, Probe(name, replace(context, command_limit=choice.limit)))
 
 
 def _every(context: Context, settings: Settings | None, plan: NamedPlan) -> float | None:

@@ -157,6 +157,9 @@ def _look(check: Check) -> Finding:
         return check.look()
     except HoldfastError as error:
         return failed(error.message, error.hint)
+    except OSError as error:
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return failed(f"{where}{error.strerror or error}", "Look at its owner and its disk.")
     except BaseException as error:
         return failed(f"it could not be looked at: {type(error).__name__}: {error}")
 
