@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import sqlite3
 import stat
 import subprocess
-import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +91,6 @@ def test_what_is_wrong_comes_first_and_says_what_to_do(cli, configured, tmp_path
     assert cli("health", "--only", "clock", "-q").out == ""
 
 
-def test_the_age_is_told_by_the_vault_where_the_journal_is_new(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    shutil.rmtree(cli.home / ".local/state/holdfast")
-    assert results(cli("health", "--json"))["age:docs/home"] == "pass"
-
-
 def test_an_old_backup_is_overdue(cli, configured, need) -> None:
     need("faketime")
     configured()
@@ -146,96 +135,6 @@ def test_a_failed_and_a_partial_run_are_told_with_their_hints(cli, configured, d
     assert found["action"].startswith("holdfast history ")
 
 
-def test_a_broken_configuration_is_a_finding(cli, configured) -> None:
-    configured()
-    path = cli.home / ".config/holdfast/holdfast.yaml"
-    path.write_text(path.read_text() + "nonsense: 3\n")
-    done = cli("health", "--json")
-    found = checks(done)
-    assert done.code == 1 and found["config"]["result"] == "fail" and "nonsense" in found["config"]["message"]
-    assert found["state"]["result"] == "pass" and status(cli)["ok"] is False
-
-
-def test_a_damaged_database_is_found(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    other = cli.home / ".local/state/holdfast/jobs.db"
-    with closing(sqlite3.connect(other)) as database:
-        database.execute("create table t(a)")
-        database.executemany("insert into t values (?)", [("x" * 100,)] * 2000)
-        database.execute("create index i on t(a)")
-        database.commit()
-    raw = bytearray(other.read_bytes())
-    raw[8192:12288] = os.urandom(4096)
-    other.write_bytes(raw)
-    found = checks(cli("health", "--json", "--only", "databases"))
-    assert found["databases"]["result"] == "fail" and "jobs.db is damaged" in found["databases"]["message"]
-
-
-def test_a_damaged_journal_keeps_nothing_from_being_looked_at(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    cli("health")
-    state = cli.home / ".local/state/holdfast"
-    for path in state.glob("journal.db*"):
-        path.unlink()
-    (state / "journal.db").write_bytes(b"this is no database, whatever it is called" * 300)
-    done = cli("health", "--json")
-    found = results(done)
-    assert found["journal"] in ("warn", "fail") and found["vault:home"] == found["age:docs/home"] == "pass"
-
-
-def test_a_journal_out_of_reach_is_told(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    path = cli.home / ".config/holdfast/holdfast.yaml"
-    path.write_text(path.read_text() + "journal: postgresql://127.0.0.1:1/none\n")
-    done = cli("health", "--json")
-    found = results(done)
-    assert done.code == 1 and found["journal"] == "fail"
-    assert found["vault:home"] == found["age:docs/home"] == "pass"  # the vault itself still tells
-
-
-def test_what_cannot_be_kept_is_told(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    cli("key", "export", cli.home / "sheet")
-    place = cli.home / ".local/state/holdfast/status/health.json"
-    place.mkdir(parents=True)
-    done = cli("health")
-    assert done.code == 1 and "could not be kept" in done.err
-
-
-def test_a_status_file_that_cannot_be_read(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    (cli.home / ".local/state/holdfast/status/other.json").write_text('{"half": ')
-    found = checks(cli("health", "--json", "--only", "status"))
-    assert found["status"]["result"] == "warn" and "other.json" in found["status"]["message"]
-
-
-def test_own_commands(cli, configured) -> None:
-    configured(
-        "limit: 5s",
-        "own:",
-        "  good: echo 12 disks are well",
-        "  soft: {run: 'exit 1', optional: true}",
-        "  slow: {run: [sleep, '600'], timeout: 0.3s}",
-        "  absent: [no-such-program]",
-        "  secret: 'echo token=abcdefghijklmnop; exit 1'",
-        "  child: {run: 'sleep 600 & exit 0', timeout: 20s}",
-    )
-    began = time.monotonic()
-    found = checks(cli("health", "--json", "--only", "own"))
-    assert time.monotonic() - began < 15
-    assert found["own:good"]["message"] == "12 disks are well"
-    expected = {"good": "pass", "soft": "warn", "slow": "fail", "absent": "fail", "secret": "fail", "child": "pass"}
-    assert {name[4:]: check["result"] for name, check in found.items()} == expected
-    assert "did not end within 0.3 s" in found["own:slow"]["message"]
-    assert "cannot run no-such-program" in found["own:absent"]["message"]
-    assert "abcdefgh" not in found["own:secret"]["message"]
-
-
 def test_choosing_checks(cli, configured) -> None:
     configured("skip: [key, 'space:home']")
     cli("backup", "docs")
@@ -256,92 +155,6 @@ def test_nobody_is_asked_for_a_password(cli, documents: Path, tmp_path: Path) ->
     done = cli("health", "--json", HOLDFAST_VAULT=str(tmp_path / "vault"))
     (found,) = (check for name, check in checks(done).items() if name.startswith("vault:"))
     assert done.code in (0, 1) and found["result"] == "warn" and "without a person" in found["message"]
-
-
-def test_a_wrong_password_is_critical(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    (cli.home / "home.key").write_text(keyfile.generate(lambda count: b"x" * count).decode() + "\n")
-    found = checks(cli("health", "--json", "--only", "vault"))
-    assert (found["vault:home"]["result"], found["vault:home"]["severity"]) == ("fail", "critical")
-
-
-def test_a_server_that_never_answers_holds_nothing_up(cli, configured) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, says nothing
-        port = server.getsockname()[1]
-        remote = f'  far: {{location: "rest:http://127.0.0.1:{port}/x", password_file: {cli.home}/home.key}}\n'
-        configured("limit: 2s", vaults=remote)
-        cli("backup", "docs")
-        began = time.monotonic()
-        found = results(cli("health", "--json"))
-        assert found["vault:far"] == "fail" and found["vault:home"] == "pass" and found["space:far"] == "skip"
-        assert time.monotonic() - began < 60
-
-
-@pytest.mark.parametrize("how", ["password_file: {home}/pipe", "password_command: sleep 600"])
-def test_a_password_that_never_comes_holds_nothing_up(cli, configured, how: str) -> None:
-    configured("limit: 1s")
-    os.mkfifo(cli.home / "pipe")
-    path = cli.home / ".config/holdfast/holdfast.yaml"
-    path.write_text(path.read_text().replace(f"password_file: {cli.home}/home.key", how.format(home=cli.home)))
-    found = results(cli("health", "--json", "--only", "vault", "--only", "space"))
-    assert found == {"vault:home": "fail", "space:home": "pass"}
-
-
-def test_without_a_state_folder_the_checks_are_made(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    (cli.home / "file").touch()
-    done = cli("health", "--json", HOLDFAST_STATE_DIR=str(cli.home / "file"))
-    found = results(done)
-    assert done.code == 1 and (found["state"], found["journal"]) == ("fail", "fail")
-    assert found["vault:home"] == found["age:docs/home"] == "pass"
-    assert any("could not be kept" in event.get("message", "") for event in done.events)
-
-
-def test_a_key_file_that_is_open_to_others_or_gone(cli, configured) -> None:
-    configured()
-    cli("backup", "docs")
-    (cli.home / "home.key").chmod(0o644)
-    found = checks(cli("health", "--json", "--only", "key"))
-    assert found["key:home"]["result"] == "warn" and found["key:home"]["action"].startswith("chmod 600")
-    (cli.home / "home.key").unlink()
-    found = checks(cli("health", "--json", "--only", "key"))
-    assert (found["key:home"]["result"], found["key:home"]["severity"]) == ("fail", "critical")
-
-
-def test_the_tracker_of_scripts(cli) -> None:
-    assert results(cli("health", "--json", "--only", "tracker")) == {"tracker": "skip"}
-    (cli.home / ".local/state/holdfast/tracker").mkdir()
-    assert results(cli("health", "--json", "--only", "tracker")) == {"tracker": "pass"}
-    assert not list((cli.home / ".local/state/holdfast/tracker").iterdir())
-
-
-def test_git_work_trees(cli, configured, documents: Path, need) -> None:
-    need("git")
-    tree = documents / "project"
-    tree.mkdir()
-    subprocess.run(["git", "init", "-q", tree], check=True, env=cli.environ)
-    configured("git: true")
-    assert results(cli("health", "--json", "--only", "git"))["git:docs"] == "pass"
-    (tree / "new.txt").write_text("not committed")
-    found = checks(cli("health", "--json", "--only", "git"))["git:docs"]
-    assert found["result"] == "warn" and found["message"].endswith(str(tree))
-
-
-def test_a_path_that_is_gone(cli, configured, documents: Path) -> None:
-    configured(plans=f"  more:\n    paths: [{documents}/gone]\n    to: [home]\n")
-    found = checks(cli("health", "--json", "--only", "disk"))
-    assert (found["disk:docs"]["result"], found["disk:more"]["result"]) == ("pass", "fail")
-
-
-def test_too_little_room(cli, configured) -> None:
-    configured()
-    path = cli.home / ".config/holdfast/holdfast.yaml"
-    path.write_text(path.read_text().replace("free: 1K", "free: 4000P"))
-    found = checks(cli("health", "--json", "--only", "space", "--only", "disk", "--only", "state"))
-    assert {check["result"] for check in found.values()} == {"warn"}
-    assert all("free" in check["message"] for check in found.values())
 
 
 def test_the_key_is_exported_once_and_opens_the_vault(cli, configured, need, tmp_path: Path) -> None:

@@ -49,9 +49,10 @@ class Context:
     about its password and its use counts where the command line says nothing. ``remembered`` (location -> password),
     where given, keeps passwords, so that a run that opens a vault twice asks once. ``ask`` is None where nobody can be
     asked; ``command_limit`` is how many seconds a password command may take. ``warn`` takes sentences for a person;
-    ``emit`` takes the engines' events. ``cache_limit`` bounds, in bytes, the copies of what vaults beyond this machine hold (None: 4 GiB). ``upload``, ``download`` (bytes a second),
-    ``connections`` and ``retry_for`` (seconds) say how such a vault is used; see ``storage.Manner``. ``plan`` and
-    ``run`` are what the work is a part of, for the record (``app.recording``); ``recorder`` keeps what runs came to.
+    ``emit`` takes the engines' events. ``cache_limit`` bounds, in bytes, the copies of what vaults beyond this machine
+    hold (None: 4 GiB). ``upload``, ``download`` (bytes a second), ``connections`` and ``retry_for`` (seconds) say how
+    such a vault is used; see ``storage.Manner``. ``plan`` and ``run`` are what the work is a part of, for the
+    record (``app.recording``); ``recorder`` keeps what runs came to.
     """
 
     emit: Emit

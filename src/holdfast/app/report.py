@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 DAY_NS = 86_400 * 10**9
 MOST_STARTS = 5_000
 TEXT_LIMIT = 16_000
-"""Characters of a report that are sent: the fact that carries it has an end, and so has a reader's patience."""
+"""Bytes, as JSON, of a report that is sent: the fact that carries it has an end, and so has a reader's patience."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,10 @@ def _hand_on(context: Context, report: Report) -> None:
     from holdfast.monitor.report.plain import as_text, headline, title
 
     text = as_text(report, context.clock.utc_offset)
-    if len(text) > TEXT_LIMIT:
-        text = text[:TEXT_LIMIT].rsplit("\n", 1)[0] + "\n... ('holdfast report' shows the rest)\n"
+    if len(json.dumps(text)) > TEXT_LIMIT:
+        while len(json.dumps(text)) > TEXT_LIMIT:
+            text = text[: len(text) * 9 // 10]
+        text = text.rsplit("\n", 1)[0] + "\n... ('holdfast report' shows the rest)\n"
     data = {
         "period": {"since": rfc3339(report.period.since_ns), "until": rfc3339(report.period.until_ns)},
         "ok": report.ok,
