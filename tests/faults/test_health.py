@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.timerkit import Machine
 
 from holdfast.app.context import Context
 from holdfast.app.health import HealthResult, check_health
+from holdfast.app.report import ReportRequest, make_report
+from holdfast.app.schedules import install
 from holdfast.config import keyfile
 from holdfast.config.locate import Configured
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import ignore
 from holdfast.monitor.health import Finding
+from holdfast.monitor.report.model import Missing
 
 SOURCE = Path(__file__).parents[2] / "src"
 PASSED = "pass"
@@ -66,12 +70,12 @@ class House:
         self.result: HealthResult | None = None
 
     def look(self, *only: str, **environ: str) -> dict[str, Finding]:
-        configured = Configured(None, {**self.environ, **environ})
-        context = Context(
-            ignore, Cancel(), self.said.append, configured=configured, environ={**self.environ, **environ}
-        )
-        self.result = check_health(context, only=only)
+        self.result = check_health(self.context(**environ), only=only)
         return {each.name: each.finding for each in self.result.checks}
+
+    def context(self, **environ: str) -> Context:
+        here = {**self.environ, **environ}
+        return Context(ignore, Cancel(), self.said.append, configured=Configured(None, here), environ=here)
 
     def words(self, *only: str, **environ: str) -> dict[str, str]:
         return {name: str(found.result) for name, found in self.look(*only, **environ).items()}
@@ -262,3 +266,34 @@ def test_too_little_room(house: House) -> None:
     found = house.look("space", "disk", "state")
     assert {str(each.result) for each in found.values()} <= {"warn", "fail"}
     assert all("free on the disk of" in each.message for each in found.values())
+
+
+def test_schedules(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert house.words("schedule") == {"schedule": "skip"}
+    text = house.config.read_text()
+    house.config.write_text(text.replace("to: [home],", 'to: [home], schedule: "10 2 * * *",'))
+    found = house.look("schedule")["schedule"]
+    assert str(found.result) == "warn" and found.action == "holdfast schedule install"
+    machine = Machine(tmp_path / "machine")
+    for name, value in machine.environ().items():
+        monkeypatch.setenv(name, value)
+    house.environ.update(machine.environ())
+    with machine.running("cron"):
+        install(house.context(), "cron")
+        assert house.words("schedule") == {"schedule": PASSED}
+        # Two days later nothing has started.
+        record = next(house.state.glob("schedule/*/installed.json"))
+        known = json.loads(record.read_bytes())
+        record.write_text(json.dumps({**known, "at_ns": known["at_ns"] - 48 * 3600 * 10**9}))
+        found = house.look("schedule")["schedule"]
+        assert str(found.result) == "fail" and "backup:docs" in found.message
+        # Somebody changed the crontab by hand.
+        machine.crontab.write_bytes(machine.crontab.read_bytes().replace(b"10 2 ", b"10 3 "))
+        found = house.look("schedule")["schedule"]
+        assert str(found.result) == "fail" and "is not what the configuration says" in found.message
+    assert "it was due and did not start" in {gap.message.partition(",")[0] for gap in late(house)}
+
+
+def late(house: House) -> list[Missing]:
+    report = make_report(house.context(), ReportRequest(days=2))
+    return [gap for gap in report.missing if gap.grave]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.monitor.forecast import Space, daily_last, forecast
 from holdfast.monitor.report.history import History, number
-from holdfast.monitor.report.judging import anomalies, missing, validated
+from holdfast.monitor.report.judging import STRANGE, anomalies, missing, validated
 from holdfast.monitor.report.model import (
     DAY_NS,
     OUTCOMES,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 50_000
 """Of more runs than these, only the newest are read: a report is read by a person."""
+MOST_STRANGE = 500
+MOST_NOTICES = 20_000
 SHOWN_FAILURES = 20
 SHOWN_ITEMS = 5
 SHOWN_NOTICES = 20
@@ -54,8 +56,9 @@ def gather(
     inside = [run for run in everything if run.started_ns >= period.since_ns]
     before = [run for run in everything if run.started_ns < period.since_ns]
     failures = _failures(history, [run for run in found if run.started_ns >= period.since_ns])
-    facts = history.facts(since_ns=period.since_ns, until_ns=period.until_ns, kinds=_TOLD, newest_first=False)
-    drills = _drills(history, period)
+    since, until = period.since_ns, period.until_ns
+    strange = history.facts(kinds=STRANGE, since_ns=since, until_ns=until, limit=MOST_STRANGE)
+    drilled = history.facts(kinds=("drill.finished",), since_ns=since, until_ns=until)
     return Report(
         period=period,
         made_ns=made_ns,
@@ -64,29 +67,14 @@ def gather(
         failures=tuple(failures[:SHOWN_FAILURES]),
         more_failures=max(len(failures) - SHOWN_FAILURES, 0),
         missing=tuple(missing(history, period, expected, due)),
-        anomalies=tuple(anomalies(inside, before, facts)),
-        validated=validated(inside, facts),
-        drills=tuple(drills),
+        anomalies=tuple(anomalies(inside, before, strange)),
+        validated=validated(inside, drilled),
+        drills=tuple(_drills(history, period)),
         spaces=tuple(_spaces(history, period)),
         notices=_notices(history, period),
         health=_health(history, period),
         columns=tuple(_columns(everything, period)),
     )
-
-
-_TOLD = (
-    "drill.finished",
-    "damage.found",
-    "lock.stuck",
-    "silent.failure",
-    "expectation.failed",
-    "validation.failed",
-    "error.*",
-    "critical.*",
-    "fatal.*",
-    "hook.failed",
-    "plan.not_thinned",
-)
 
 
 def without_parents(runs: Sequence[RunRow]) -> list[RunRow]:
@@ -222,9 +210,8 @@ def _spaces(history: History, period: Period) -> list[SpaceLine]:
 
 def _notices(history: History, period: Period) -> Notices:
     until = period.until_ns
-    records = history.facts(
-        kinds=("notice.*",), since_ns=until - OPEN_DAYS * DAY_NS, until_ns=until, newest_first=False
-    )
+    since = until - OPEN_DAYS * DAY_NS
+    records = history.facts(kinds=("notice.*",), since_ns=since, until_ns=until, limit=MOST_NOTICES)[::-1]
     still: dict[str, None] = {}
     for record in records:
         notice = str(record.data.get("notice", ""))

@@ -45,6 +45,10 @@ _STRANGE = {
 }
 
 
+STRANGE = tuple(_STRANGE)
+"""Kinds of facts that say that something was not as it should be."""
+
+
 def subject(plan: str, vault: str, operation: str = "") -> str:
     """How a plan and a vault are called: ``backup documents in home``."""
     what = " in ".join(part for part in (plan, vault) if part)
