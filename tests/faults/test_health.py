@@ -24,6 +24,7 @@ from holdfast.app.schedules import install
 from holdfast.config import keyfile
 from holdfast.config.locate import Configured
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.errors import Invalid
 from holdfast.kernel.events import ignore
 from holdfast.monitor.health import Finding
 from holdfast.monitor.report.model import Missing
@@ -266,6 +267,24 @@ def test_too_little_room(house: House) -> None:
     found = house.look("space", "disk", "state")
     assert {str(each.result) for each in found.values()} <= {"warn", "fail"}
     assert all("free on the disk of" in each.message for each in found.values())
+
+
+def test_choosing_checks(house: House) -> None:
+    house.write("  skip: [key, 'space:home']")
+    whole = house.words()
+    assert (whole["key:home"], whole["space:home"]) == ("skip", "skip")
+    shutil.move(house.home / "vault", house.home / "elsewhere")
+    assert house.words("vault:home", "clock") == {"vault:home": "fail", "clock": PASSED}
+    # What was not looked at now stays as it was last seen: a dashboard does not take a part for the whole.
+    kept = {check["name"]: check["result"] for check in house.kept["checks"]}
+    assert kept == {**whole, "vault:home": "fail"} and house.kept["ok"] is False
+    house.words("clock")
+    assert house.result is not None and not house.result.ok
+    for word in ("valt", "vault:other"):
+        with pytest.raises(Invalid, match="there is no check"):
+            house.look(word)
+    without = check_health(house.context(), skip=("vault", "clock"))
+    assert not {"vault:home", "clock"} & {each.name for each in without.checks}
 
 
 def test_schedules(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

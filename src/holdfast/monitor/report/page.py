@@ -44,12 +44,12 @@ def _body(report: Report, offset: Offset) -> Iterator[str]:
     hosts = f" · {_text(', '.join(report.hosts))}" if report.hosts else ""
     yield f'<header>\n<h1>Holdfast report</h1>\n<p class="period">{_text(span(report, offset))}{hosts}</p>\n'
     yield f'<p class="state{"" if report.ok else " bad"}">{_text(headline(report))}</p>\n</header>\n'
-    yield from _charts(report, offset)
     grave = [gap for gap in report.missing if gap.grave]
     yield _section("What did not happen", _list(_gap(gap.subject, gap.message, gap.action) for gap in grave))
     yield _section("What failed", _list(_failures(report, offset)))
     unusual = (f"<strong>{_text(found.subject)}</strong>: {_text(found.message)}" for found in report.anomalies)
     yield _section("Unusual", _list(unusual))
+    yield from _charts(report, offset)
     yield _section("What ran", _runs(report))
     proven = [*map(_text, proven_words(report.validated)), *(_drill(drill, offset) for drill in report.drills)]
     yield _section("Proven", _list(proven))
