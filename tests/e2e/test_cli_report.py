@@ -65,7 +65,8 @@ def test_the_day_as_a_page(cli, plan) -> None:
 
 def test_a_report_that_is_sent_is_a_fact(cli, plan) -> None:
     done = cli("report", "--send", "--quiet")
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out) == (0, "")
+    assert "no rule in the configuration names 'digest'" in done.err
     state = cli.home / ".local/state/holdfast"
     with Journal.open(f"sqlite:///{state}/journal.db") as journal:
         journal.drain(state / "outbox")

@@ -84,13 +84,20 @@ def _due(scene: Scene, since_ns: int, until_ns: int) -> list[Due]:
 def send_report(context: Context, request: ReportRequest) -> Report:
     """Make the report and hand it to the rules, as a run: the fact ``report.made``, of which ``digest`` makes a notice.
 
-    Raises as :func:`make_report` does.
+    A warning tells where no rule would send it. Raises as :func:`make_report` does.
     """
     with recorded(context, "report") as this:
         report = make_report(this.context, request)
         _hand_on(this.context, report)
+        if not _is_awaited(context):
+            context.warn("no rule in the configuration names 'digest': the report is kept, and sent to nobody")
         this.finish("ok", f"the report was made: {report.headline}")
         return report
+
+
+def _is_awaited(context: Context) -> bool:
+    settings = None if context.configured is None else context.configured.settings()
+    return settings is not None and any("digest" in rule.on for rule in settings.loaded.configuration.notify.rules)
 
 
 def _hand_on(context: Context, report: Report) -> None:
