@@ -1,0 +1,223 @@
+"""The log of this process: facts become lines, and so does what libraries say through ``logging`` and ``warnings``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from holdfast.kernel.clock import Clock, SystemClock
+from holdfast.monitor.logfile import LogFile
+from holdfast.monitor.logline import line_of, rank
+
+if TYPE_CHECKING:
+    from holdfast.kernel.events import Fact
+    from holdfast.monitor.record import Record
+
+Tell = Callable[[dict[str, Any]], None]
+"""Shows a line to a person who asked for it."""
+Mask = Callable[[Any], Any]
+
+
+class Log:
+    """Writes one role's log. No method raises, waits, or opens anything before the first line.
+
+    ``level`` is the least that is written. ``tell`` gets each line of level ``told`` or graver as a dict (``fact`` in
+    it says that it is one, which a face may be showing anyway). ``mask`` takes secrets out of texts and of data.
+    """
+
+    def __init__(
+        self,
+        file: LogFile,
+        *,
+        level: Callable[[], str] = lambda: "info",
+        clock: Clock | None = None,
+        tell: Tell | None = None,
+        told: str = "warning",
+        mask: Mask | None = None,
+    ) -> None:
+        self._file = file
+        self._level = level
+        self._clock = clock or SystemClock()
+        self._tell = tell
+        self._told = rank(told)
+        self._mask = mask
+        self._runs: list[dict[str, str]] = []
+
+    def log_fact(
+        self,
+        fact: Fact,
+        *,
+        run: str = "",
+        operation: str = "",
+        plan: str = "",
+        vault: str = "",
+        job: str = "",
+        at_ns: int | None = None,
+    ) -> None:
+        """Write ``fact``. What follows a ``run.started`` belongs to that run until its ``run.finished``."""
+        where = {"run": run, "operation": operation, "plan": plan, "vault": vault, "job": job}
+        if fact.kind == "run.started":
+            self._runs.append(where)
+        elif not run and self._runs:
+            where = self._runs[-1]
+        self._write(
+            fact.level,
+            f"holdfast.{where['operation']}" if where["operation"] else "holdfast",
+            fact.message,
+            at_ns=at_ns,
+            fact=True,
+            **where,
+            kind=fact.kind,
+            data=fact.data,
+        )
+        if fact.kind == "run.finished":
+            self._runs = [one for one in self._runs if one["run"] != run]
+
+    def log_record(self, record: Record) -> None:
+        """The same for a fact that was kept: it has its time and its place already."""
+        self.log_fact(
+            record,  # type: ignore[arg-type]  # it has all that a fact has
+            run=record.run,
+            operation=record.operation,
+            plan=record.plan,
+            vault=record.vault,
+            job=record.job,
+            at_ns=record.at_ns,
+        )
+
+    def say(self, level: str, logger: str, message: str, **fields: Any) -> None:
+        """Write a line that is no fact; it belongs to the run that is under way."""
+        self._write(level, logger, message, **{**(self._runs[-1] if self._runs else {}), **fields})
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def _write(
+        self, level: str, logger: str, message: str, *, at_ns: int | None = None, fact: bool = False, **fields: Any
+    ) -> None:
+        try:
+            if self._mask is not None:
+                message = self._mask(message)
+                fields = {
+                    key: self._mask(value) if key in ("data", "exception") else value for key, value in fields.items()
+                }
+            grave = rank(level)
+            if grave >= rank(self._level()):
+                now = self._clock.now_ns() if at_ns is None else at_ns
+                self._file.write(line_of(now, level, logger, message, **fields, pid=os.getpid()))
+            if self._tell is not None and grave >= self._told:
+                self._tell({"level": level, "logger": logger, "message": message, "fact": fact, **fields})
+        except Exception:
+            # Whatever stood in that line: that it cannot be written stops nothing.
+            self._file.write(
+                line_of(0 if at_ns is None else at_ns, "warning", "holdfast.log", "a line cannot be written")
+            )
+
+
+def join_libraries(log: Log) -> Callable[[], None]:
+    """Let ``log`` have what libraries say: ``logging`` from its level INFO, and ``warnings``. Gives what undoes it.
+
+    ``logging`` takes 4 ms to import, which most commands never do: where nobody has yet, this waits until somebody
+    does. A program that has set up ``logging`` itself keeps its handlers.
+    """
+    undo: list[Callable[[], None]] = [_join_warnings(log)]
+
+    def join() -> None:
+        from holdfast.monitor.logjoin import join_logging
+
+        undo.append(join_logging(log))
+
+    if "logging" in sys.modules:
+        join()
+    else:
+        waiting = _Awaiting("logging", join)
+        sys.meta_path.insert(0, waiting)
+        undo.append(waiting.stop)
+
+    def leave() -> None:
+        for step in reversed(undo):
+            step()
+
+    return leave
+
+
+def _join_warnings(log: Log) -> Callable[[], None]:
+    import warnings
+
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        if file is not None:
+            before(message, category, filename, lineno, file, line)
+            return
+        place = f"{os.path.basename(filename)}:{lineno}"
+        log.say("warning", "py.warnings", f"{category.__name__}: {message} ({place})")
+
+    warnings.showwarning = show
+
+    def leave() -> None:
+        if warnings.showwarning is show:
+            warnings.showwarning = before
+
+    return leave
+
+
+class _Awaiting:
+    """Calls ``then`` once the module ``name`` has been imported by somebody."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name = name
+        self._then = then
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        self.stop()
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            load, then = spec.loader.exec_module, self._then
+
+            def load_and_join(module: ModuleType) -> None:
+                load(module)
+                then()
+
+            spec.loader.exec_module = load_and_join  # type: ignore[method-assign]
+        return spec
+
+
+Excepted = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def exception_fields(excepted: Excepted) -> Mapping[str, str]:
+    """``type``, ``message`` and ``traceback`` of an exception, whatever its ``__str__`` does."""
+    import traceback
+
+    kind, error, trace = excepted
+    try:
+        message = str(error)
+    except Exception:
+        message = "(it cannot be shown)"
+    try:
+        lines = "".join(traceback.format_exception(kind, error, trace))
+    except Exception:
+        lines = ""
+    return {"type": kind.__name__, "message": message, "traceback": lines}
