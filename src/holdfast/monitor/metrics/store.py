@@ -1,0 +1,158 @@
+"""Where counts are kept: two tables of the journal, brought up to date in one transaction with a cursor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from holdfast.kernel.clock import Clock
+from holdfast.monitor.journal import Journal
+from holdfast.monitor.metrics.fold import KINDS, Counts, Key, Places, Snapshot, fold
+from holdfast.monitor.rows import record_of
+from holdfast.monitor.schema import METADATA, cursors, facts
+
+CURSOR = "metrics"
+STEP = 10_000
+"""Positions of the journal that one transaction looks at: 0.1 s of other writers' time, where each is a fact that counts."""
+SECONDS = 5.0
+"""How long bringing up to date may take. What is left waits for the next call: Prometheus gives up after 10 s."""
+
+metrics = sa.Table(
+    "metrics",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("labels", sa.Text, primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+)
+"""One row a series: ``labels`` is a JSON list of their values, in the order of ``fold.LABELS``."""
+
+snapshots = sa.Table(
+    "metrics_snapshots",
+    METADATA,
+    sa.Column("vault", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("at_ns", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+)
+"""Snapshots that were made and not forgotten, as far as facts told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The snapshots of one plan in one vault: how many, their sizes together, the oldest and the newest instant."""
+
+    plan: str
+    vault: str
+    host: str
+    count: int
+    size: int
+    oldest_ns: int
+    newest_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is to show. ``waiting``: positions of the journal that are not yet counted; ``last_ns``: when the last
+    fact happened, None in an empty journal."""
+
+    values: dict[Key, float]
+    kept: list[Kept]
+    waiting: int
+    last_ns: int | None
+
+
+def advance(journal: Journal, places: Places, clock: Clock, *, seconds: float = SECONDS) -> None:
+    """Count what has come into the journal since the last time, for at most about ``seconds``.
+
+    Each fact counts once, whoever calls this and however it ends. Raises what the journal raises.
+    """
+    until = clock.monotonic() + seconds
+    while _waiting(journal) and clock.monotonic() < until:
+        with journal.transaction() as connection:
+            _step(connection, places)
+
+
+def state(journal: Journal) -> State:
+    """The counts as they stand."""
+    with journal.reading() as connection:
+        s = snapshots.c
+        grouped = sa.select(
+            s.plan, s.vault, s.host, sa.func.count(), sa.func.sum(s.size), sa.func.min(s.at_ns), sa.func.max(s.at_ns)
+        ).group_by(s.plan, s.vault, s.host)
+        kept = [Kept(*row[:3], *map(int, row[3:])) for row in connection.execute(grouped)]
+        last = sa.select(facts.c.at_ns).order_by(facts.c.seq.desc()).limit(1)
+        return State(_values(connection), kept, _distance(connection), connection.scalar(last))
+
+
+def _waiting(journal: Journal) -> int:
+    with journal.reading() as connection:
+        return _distance(connection)
+
+
+def _distance(connection: sa.Connection) -> int:
+    return max(_last(connection) - _cursor(connection), 0)
+
+
+def _last(connection: sa.Connection) -> int:
+    return connection.scalar(sa.select(sa.func.max(facts.c.seq))) or 0
+
+
+def _cursor(connection: sa.Connection) -> int:
+    return connection.scalar(sa.select(cursors.c.seq).where(cursors.c.name == CURSOR)) or 0
+
+
+def _values(connection: sa.Connection) -> dict[Key, float]:
+    rows = connection.execute(sa.select(metrics.c.name, metrics.c.labels, metrics.c.value))
+    return {(name, tuple(json.loads(labels))): value for name, labels, value in rows}
+
+
+def _step(connection: sa.Connection, places: Places) -> None:
+    cursor, last = _cursor(connection), _last(connection)
+    end = min(cursor + STEP, last)
+    counting = [sa.func.substr(facts.c.kind, 1, len(kind) - 1) == kind[:-1] for kind in KINDS if kind.endswith("*")]
+    counting.append(facts.c.kind.in_([kind for kind in KINDS if not kind.endswith("*")]))
+    wanted = sa.select(facts).where(facts.c.seq > cursor, facts.c.seq <= end, sa.or_(*counting)).order_by(facts.c.seq)
+    counts = Counts(_values(connection))
+    fold(counts, map(record_of, connection.execute(wanted)), places)
+    _keep(connection, counts)
+    moved = {"name": CURSOR, "seq": end}
+    _put(connection, cursors, [moved], ("name",), ("seq",))
+
+
+def _keep(connection: sa.Connection, counts: Counts) -> None:
+    rows = [
+        {"name": name, "labels": json.dumps(labels, ensure_ascii=False), "value": counts.values[name, labels]}
+        for name, labels in counts.changed
+    ]
+    _put(connection, metrics, rows, ("name", "labels"), ("value",))
+    _put(
+        connection, snapshots, [_row(made) for made in counts.made], ("vault", "id"), ("plan", "host", "at_ns", "size")
+    )
+    for vault, identifier in counts.gone:
+        gone = snapshots.c.id.startswith(identifier, autoescape=True)
+        connection.execute(sa.delete(snapshots).where(snapshots.c.vault == vault, gone))
+
+
+def _row(made: Snapshot) -> dict[str, Any]:
+    return asdict(made)
+
+
+def _put(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], keys: Iterable[str], values: Iterable[str]
+) -> None:
+    """Insert ``rows``, or give those that are there the new values."""
+    if not rows:
+        return
+    insert: Any = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    made = insert(table)
+    connection.execute(
+        made.on_conflict_do_update(index_elements=list(keys), set_={v: made.excluded[v] for v in values}), rows
+    )
