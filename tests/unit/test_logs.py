@@ -19,7 +19,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Fact
 from holdfast.monitor.logfile import DAY, LogFile, files_of
 from holdfast.monitor.logjoin import LogHandler
-from holdfast.monitor.logline import line_of, moment, nanoseconds, pretty
+from holdfast.monitor.logline import line_of, pretty
 from holdfast.monitor.logread import LogFilter, Unread, follow, newest, read
 from holdfast.monitor.logs import Log, join_libraries
 
@@ -72,7 +72,7 @@ def test_a_fact_becomes_a_line_with_its_run_and_what_follows_belongs_to_it(tmp_p
         "documents",
     )
     assert second["run"] == third["run"] == "01AB"
-    assert (second["level"], second["data"]) == ("error", {"path": "/a/�"})
+    assert (second["level"], second["data"]) == ("error", {"path": "/a/\\xff"})
     assert "run" not in last
 
 
@@ -100,14 +100,13 @@ def test_long_lines_are_cut_and_say_so_and_odd_values_do_no_harm() -> None:
     wide = line_of(NOON, "error", "a", "\U0001f600" * 200_000)
     assert len(wide) <= 64 << 10 and json.loads(wide)["message"].endswith(" ...")
     odd = json.loads(line_of(NOON, "info", "a\ud800", "m", data={1: float("nan"), "o": Odd(), "b": b"\xfe"}))
-    assert odd["data"] == {"1": "nan", "o": "odd", "b": "�"}
+    assert odd["data"] == {"1": "nan", "o": "odd", "b": "\\xfe"}
 
 
 def test_instants_and_how_a_person_sees_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
-    at = moment(NOON + 123_456_789)
-    assert at == "2024-10-04T12:00:00.123456Z" and nanoseconds(at) == NOON + 123_456_000
-    assert nanoseconds("yesterday") is None
+    at = "2024-10-04T12:00:00.123456Z"
+    assert pretty({"at": "yesterday", "level": "info"}).startswith("yesterday info")
     line = {"at": at, "level": "error", "logger": "l", "message": "m", "plan": "p", "run": "0123456789ABCDEF"}
     line["exception"] = {"traceback": "Traceback:\n  here\n"}
     words = pretty(line)

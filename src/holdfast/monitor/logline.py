@@ -7,12 +7,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.monitor.plain import plain
+from holdfast.monitor.record import time_ns, time_text
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
 MOST_BYTES = 64 << 10
 """The longest line. What is longer is cut and says so: a line is one write, and a reader knows how much to expect."""
 _TEXT = 16 << 10
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def rank(level: str) -> int:
@@ -20,19 +23,13 @@ def rank(level: str) -> int:
     return LEVELS.index(level) if level in LEVELS else 1
 
 
-def moment(at_ns: int) -> str:
-    """RFC 3339 in UTC with microseconds: ``2026-11-22T04:15:35.123456Z``."""
-    seconds, rest = divmod(at_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1000:06}Z"
-
-
 def line_of(at_ns: int, level: str, logger: str, message: str, **fields: Any) -> bytes:
     """A line with its end: ``at``, ``level``, ``logger``, ``message``, then those of ``fields`` that are not empty.
 
-    Text that is not Unicode becomes ``?`` in the bytes that are not. A line longer than 64 KiB loses ``data`` first,
+    What JSON does not know becomes text. A line longer than 64 KiB loses ``data`` first,
     then the ends of its texts, and says so in ``cut``.
     """
-    parts: dict[str, Any] = {"at": moment(at_ns), "level": level, "logger": logger, "message": message}
+    parts: dict[str, Any] = {"at": time_text(at_ns), "level": level, "logger": logger, "message": message}
     parts.update((key, value) for key, value in fields.items() if value not in ("", None, {}))
     line = _bytes(parts)
     if len(line) > MOST_BYTES:
@@ -41,20 +38,7 @@ def line_of(at_ns: int, level: str, logger: str, message: str, **fields: Any) ->
 
 
 def _bytes(parts: Mapping[str, Any]) -> bytes:
-    return _encode(_plain(parts)).encode("utf-8", "replace") + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    """``value`` as JSON has it: keys are text, bytes are text, what has no end (NaN) is text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    return value
+    return _encode(plain(parts)).encode() + b"\n"
 
 
 def _cut(parts: dict[str, Any]) -> dict[str, Any]:
@@ -82,20 +66,9 @@ def pretty(line: Mapping[str, Any]) -> str:
     return words
 
 
-def nanoseconds(at: str) -> int | None:
-    """The instant that :func:`moment` wrote; None where ``at`` is none."""
-    import calendar
-
-    try:
-        seconds = calendar.timegm(time.strptime(at[:19], "%Y-%m-%dT%H:%M:%S"))
-        part = at[20:-1] if at[19:20] == "." else "0"
-        return seconds * 1_000_000_000 + int(part.ljust(9, "0")[:9])
-    except ValueError:
-        return None
-
-
 def _local(at: str) -> str:
-    at_ns = nanoseconds(at)
-    if at_ns is None:
+    try:
+        at_ns = time_ns(at)
+    except ValueError:
         return at
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ns // 1_000_000_000))

@@ -15,7 +15,8 @@ from typing import Any
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.monitor.logfile import files_of
-from holdfast.monitor.logline import moment, rank
+from holdfast.monitor.logline import rank
+from holdfast.monitor.record import time_text
 
 Line = dict[str, Any]
 POLL_SECONDS = 0.25
@@ -40,8 +41,8 @@ class LogFilter:
         return (
             rank(str(line.get("level", ""))) >= rank(self.level)
             and str(line.get("run", "")).startswith(self.run.upper())
-            and (self.since_ns is None or at >= moment(self.since_ns))
-            and (self.until_ns is None or at < moment(self.until_ns))
+            and (self.since_ns is None or at >= time_text(self.since_ns))
+            and (self.until_ns is None or at < time_text(self.until_ns))
             and (self.grep is None or self.grep.search(_text(line)) is not None)
         )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Tell = Callable[[dict[str, Any]], None]
 """Shows a line to a person who asked for it."""
 Mask = Callable[[Any], Any]
+_FREE = ("data", "exception")
 
 
 class Log:
@@ -101,12 +102,12 @@ class Log:
         self, level: str, logger: str, message: str, *, at_ns: int | None = None, fact: bool = False, **fields: Any
     ) -> None:
         try:
+            grave = rank(level)
             if self._mask is not None:
                 message = self._mask(message)
-                fields = {
-                    key: self._mask(value) if key in ("data", "exception") else value for key, value in fields.items()
-                }
-            grave = rank(level)
+                # By its contract a fact has no secrets in its data; those that matter most are looked at all the same.
+                if not fact or grave > rank("info"):
+                    fields = {key: self._mask(fields[key]) if key in _FREE else fields[key] for key in fields}
             if grave >= rank(self._level()):
                 now = self._clock.now_ns() if at_ns is None else at_ns
                 self._file.write(line_of(now, level, logger, message, **fields, pid=os.getpid()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +70,8 @@ LABELS: dict[str, tuple[str, ...]] = {
 }
 
 CODES = frozenset(
-    "error invalid not_found denied wrong_password locked unavailable no_space corrupt unsupported internal cancelled "
-    "usage no_memory broken_pipe".split()
+    {"error", "invalid", "not_found", "denied", "wrong_password", "locked", "unavailable", "no_space", "corrupt"}
+    | {"unsupported", "internal", "cancelled", "usage", "no_memory", "broken_pipe"}
 )
 OUTCOMES = ("ok", "partial", "failed", "cancelled")
 RESULTS = ("pass", "warn", "fail", "skip")
@@ -256,5 +256,5 @@ def _word(value: object) -> str:
     return str(value or "")[:64].encode("utf-8", "replace").decode()
 
 
-def _of(value: object, known: Iterable[str]) -> str:
-    return str(value) if value in known else OTHER
+def _of(value: object, known: Collection[str]) -> str:
+    return value if isinstance(value, str) and value in known else OTHER

@@ -19,7 +19,7 @@ from holdfast.monitor.schema import METADATA, cursors, facts
 
 CURSOR = "metrics"
 STEP = 10_000
-"""Positions of the journal that one transaction looks at: 0.1 s of other writers' time, where each is a fact that counts."""
+"""Positions of the journal that one transaction looks at: others wait 0.1 s to write, where each fact counts."""
 SECONDS = 5.0
 """How long bringing up to date may take. What is left waits for the next call: Prometheus gives up after 10 s."""
 
