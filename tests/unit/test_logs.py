@@ -20,7 +20,7 @@ from holdfast.kernel.events import Fact
 from holdfast.monitor.logfile import DAY, LogFile, files_of
 from holdfast.monitor.logjoin import LogHandler
 from holdfast.monitor.logline import line_of, pretty
-from holdfast.monitor.logread import LogFilter, Unread, follow, newest, read
+from holdfast.monitor.logread import Follower, LogFilter, Unread, newest, read
 from holdfast.monitor.logs import Log, join_libraries
 
 NOON = 20_000 * DAY + DAY // 2  # 2024-10-04
@@ -323,6 +323,11 @@ def test_following_goes_over_midnight_and_sees_new_roles(tmp_path: Path) -> None
 
     turns = ["midnight", "role", "half", "other half"]
     clock.meanwhile = later
-    messages = [line["message"] for line in follow(tmp_path, LogFilter(), clock, cancel)]
+    follower = Follower(tmp_path)
+    log.say("info", "a", "between")
+    seen = [line["message"] for line in read(tmp_path, LogFilter(), Unread(), follower.ends)]
+    assert seen == ["before"]
+    messages = [line["message"] for line in follower.lines(LogFilter(), clock, cancel)]
+    assert messages.pop(0) == "between"
     assert messages[:2] == ["last of the day", "first of the next"]
     assert set(messages[2:4]) == {"of another role", "and another"} and messages[4:] == ["in halves"]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
@@ -19,7 +19,11 @@ from holdfast.monitor.logline import rank
 from holdfast.monitor.record import time_text
 
 Line = dict[str, Any]
+Ends = dict[tuple[int, int], int]
+"""(device, inode) of a role's current file -> bytes of it that count; others of them do not count at all."""
 POLL_SECONDS = 0.25
+_SLACK_NS = 60_000_000_000
+"""What was written to a file last is not later than its own time by more than this."""
 _BEGIN = b'{"at":"'
 
 
@@ -55,12 +59,13 @@ class Unread:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def read(folder: Path, wanted: LogFilter, unread: Unread) -> Iterator[Line]:
-    """The wanted lines of every role in ``folder``, oldest first, each with its ``role``."""
+def read(folder: Path, wanted: LogFilter, unread: Unread, ends: Ends | None = None) -> Iterator[Line]:
+    """The wanted lines of every role in ``folder``, oldest first, each with its ``role``; see :class:`Follower` for
+    ``ends``."""
     roles: dict[str, list[Path]] = {}
     for role, path in files_of(folder, wanted.role):
         roles.setdefault(role, []).append(path)
-    streams = (_of_role(role, paths, wanted, unread) for role, paths in roles.items())
+    streams = (_of_role(role, paths, wanted, unread, ends) for role, paths in roles.items())
     return heapq.merge(*streams, key=lambda line: str(line["at"]))
 
 
@@ -73,39 +78,55 @@ def newest(lines: Iterable[Line], count: int) -> tuple[list[Line], bool]:
     return list(last)[-count:], len(last) > count
 
 
-def follow(folder: Path, wanted: LogFilter, clock: Clock, cancel: Cancel) -> Iterator[Line]:
-    """The wanted lines that are written from now on, until ``cancel`` is pressed.
+class Follower:
+    """Stands at the ends of the logs in ``folder`` from when it is made; of one role only where that is given.
 
-    Goes along with files that are put aside and with new roles; looks four times a second. It stands at the ends of
-    the files from the moment that the first line is asked for.
+    ``ends`` says up to where :func:`read` may go, so that no line comes twice and none is missed between the two.
     """
-    tails: dict[str, _Tail] = {}
-    for role, path in files_of(folder, wanted.role):
-        if _is_current(path):
-            tails[role] = _Tail(role, path, at_end=True)
-    while not cancel.requested:
-        for role, path in files_of(folder, wanted.role):
-            if _is_current(path) and role not in tails:
-                tails[role] = _Tail(role, path, at_end=False)
-        fresh = [line for tail in tails.values() for line in tail.more()]
-        yield from (line for line in sorted(fresh, key=lambda line: str(line["at"])) if wanted.wants(line))
-        if not fresh:
-            clock.sleep(POLL_SECONDS)
-    for tail in tails.values():
-        tail.close()
+
+    def __init__(self, folder: Path, role: str | None = None) -> None:
+        self._folder = folder
+        self._role = role
+        self._tails: dict[str, _Tail] = {}
+        self.ends: Ends = {}
+        for of, path in files_of(folder, role):
+            if _is_current(path):
+                self._tails[of] = tail = _Tail(of, path)
+                self.ends.update(tail.skip())
+
+    def lines(self, wanted: LogFilter, clock: Clock, cancel: Cancel) -> Iterator[Line]:
+        """The wanted lines that are written from now on, until ``cancel`` is pressed.
+
+        Goes along with files that are put aside and with new roles; looks four times a second.
+        """
+        while not cancel.requested:
+            for role, path in files_of(self._folder, self._role):
+                if _is_current(path) and role not in self._tails:
+                    self._tails[role] = _Tail(role, path)
+            fresh = [line for tail in self._tails.values() for line in tail.more()]
+            yield from (line for line in sorted(fresh, key=lambda line: str(line["at"])) if wanted.wants(line))
+            if not fresh:
+                clock.sleep(POLL_SECONDS)
+        for tail in self._tails.values():
+            tail.close()
 
 
 class _Tail:
     """The end of one role's current file."""
 
-    def __init__(self, role: str, path: Path, *, at_end: bool) -> None:
+    def __init__(self, role: str, path: Path) -> None:
         self._role = role
         self._path = path
         self._rest = b""
         self._fd = -1
         self._open()
-        if at_end and self._fd >= 0:
-            os.lseek(self._fd, 0, os.SEEK_END)
+
+    def skip(self) -> Ends:
+        """Go to the end; which file that is, and where the end."""
+        if self._fd < 0:
+            return {}
+        status = os.fstat(self._fd)
+        return {(status.st_dev, status.st_ino): os.lseek(self._fd, 0, os.SEEK_END)}
 
     def more(self) -> list[Line]:
         """The lines that have come since; those of a file that was put aside first, then those of its successor."""
@@ -151,20 +172,33 @@ def _is_current(path: Path) -> bool:
     return path.name.count(".") == 1
 
 
-def _of_role(role: str, paths: list[Path], wanted: LogFilter, unread: Unread) -> Iterator[Line]:
+def _of_role(role: str, paths: list[Path], wanted: LogFilter, unread: Unread, ends: Ends | None) -> Iterator[Line]:
     for path in paths:
         try:
-            if wanted.since_ns is not None and path.stat().st_mtime_ns + 60_000_000_000 < wanted.since_ns:
-                continue  # nothing was written to it for a minute before that
             with path.open("rb") as file:
-                for raw in file:
-                    line = _parsed(raw.rstrip(b"\n"), role)
+                status = os.fstat(file.fileno())
+                if wanted.since_ns is not None and status.st_mtime_ns + _SLACK_NS < wanted.since_ns:
+                    continue
+                most = status.st_size
+                if ends is not None and _is_current(path):
+                    most = ends.get((status.st_dev, status.st_ino), 0)
+                for raw in _lines(file, most):
+                    line = _parsed(raw, role)
                     if line is None:
                         unread.lines += bool(raw.strip())
                     elif wanted.wants(line):
                         yield line
         except OSError as error:
             unread.files[str(path)] = error.strerror or str(error)
+
+
+def _lines(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """The lines in the first ``most`` bytes, without their ends."""
+    for raw in file:
+        if most <= 0:
+            return
+        yield raw[:most].rstrip(b"\n")
+        most -= len(raw)
 
 
 def _parsed(raw: bytes, role: str) -> Line | None:

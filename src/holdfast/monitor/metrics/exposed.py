@@ -138,7 +138,8 @@ def _expectations(view: View) -> Iterator[Metric]:
         return
     ages: dict[Labels, float] = {(plan, expected.host): math.inf for plan in expected.plans}
     for (name, values), at in state.values.items():
-        if name == "last_success_at" and values[0] == "backup" and values[1]:
+        # The run of the whole plan: it is a success if it was one in every vault.
+        if name == "last_success_at" and values[0] == "backup" and values[1] and not values[2]:
             key = (values[1], values[3])
             ages[key] = min(ages.get(key, math.inf), _age(view, at))
     text = "Time since the plan's last backup with the outcome ok or partial; +Inf if there was none."
