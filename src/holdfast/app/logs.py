@@ -61,7 +61,7 @@ def _choice(context: Context) -> LogChoice:
 
 @dataclass(frozen=True, slots=True)
 class LogView:
-    """Lines oldest first; whether there are older ones; how many lines could not be read; files, with why they cannot."""
+    """Lines oldest first; whether there are older ones; how many lines could not be read; files with reasons."""
 
     lines: list[dict[str, Any]]
     more: bool
