@@ -49,7 +49,7 @@ GAUGES: dict[str, tuple[str, str]] = {
     "drill_data_age": ("drill_data_age_seconds", "How old the data were that the last test restore brought back."),
     "vault_free_bytes": ("vault_free_bytes", "Free space where the vault is."),
     "vault_total_bytes": ("vault_size_bytes", "Size of the file system where the vault is."),
-    "vault_used_bytes": ("vault_used_bytes", "Bytes that the vault takes."),
+    "vault_used_bytes": ("vault_used_bytes", "Bytes in use on the file system where the vault is."),
     "health_ok": ("health_ok", "1 if the last health check found nothing that fails."),
     "health_checks": ("health_checks", "Results of the last health check."),
 }

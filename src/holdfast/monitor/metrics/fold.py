@@ -16,11 +16,12 @@ Key = tuple[str, Labels]
 KINDS = (
     "run.finished",
     "damage.found",
-    "item.failed",
     "drill.finished",
     "health.checked",
     "notice.*",
     "snapshot.forgotten",
+    "snapshot.tagged",
+    "snapshot.copied",
     "vault.space",
 )
 """The facts that count."""
@@ -88,24 +89,26 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot that a fact told of. ``size`` is in bytes, as restored."""
+    """What a fact tells of a snapshot: it was ``made``, is ``gone``, has been ``renamed`` from another id ``of``, or is
+    a copy (``copied``) of the one that is called ``of`` in some other vault. ``size`` is in bytes, as restored."""
 
+    step: str
     vault: str
     id: str
     plan: str = ""
     host: str = ""
     at_ns: int = 0
     size: int = 0
+    of: str = ""
 
 
 @dataclass(slots=True)
 class Counts:
-    """All counts, those that have changed, and what became of snapshots (id prefixes count for ``gone``)."""
+    """All counts, those that have changed, and what became of snapshots, in order."""
 
     values: dict[Key, float] = field(default_factory=dict)
     changed: set[Key] = field(default_factory=set)
-    made: list[Snapshot] = field(default_factory=list)
-    gone: list[tuple[str, str]] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -158,8 +161,11 @@ def fold(counts: Counts, records: Iterable[Record], places: Places) -> None:
             _drill(counts, record, where)
         elif kind == "snapshot.forgotten":
             counts.add("forgotten", 1, **where)
-            if snapshot := str(record.data.get("snapshot") or ""):
-                counts.gone.append((where["vault"], snapshot))
+            _snapshot(counts, record, where, "gone", "snapshot", "")
+        elif kind == "snapshot.tagged":
+            _snapshot(counts, record, where, "renamed", "snapshot", "before")
+        elif kind == "snapshot.copied":
+            _snapshot(counts, record, where, "copied", "to", "from")
         elif kind == "vault.space":
             for name in ("free", "total", "used"):
                 if (value := _number(record.data, name)) is not None:
@@ -170,8 +176,6 @@ def fold(counts: Counts, records: Iterable[Record], places: Places) -> None:
             _notice(counts, record, kind.partition(".")[2])
         elif kind == "damage.found":
             counts.add("damage", 1, **where)
-        elif kind == "item.failed":
-            counts.add("items_failed", 1, **where)
 
 
 def _run(counts: Counts, record: Record, where: dict[str, str], places: Places) -> None:
@@ -191,6 +195,8 @@ def _run(counts: Counts, record: Record, where: dict[str, str], places: Places) 
         counts.add("errors", 1, operation=operation, code=_of(error.get("code"), CODES))
     if not record.vault:
         return  # a whole plan: its runs of single vaults count below
+    if problems := _number(data, "problems"):
+        counts.add("items_failed", problems, **where)
     if operation in ("backup", "copy") and (operation == "copy" or places.is_remote(record.vault)):
         counts.add("uploads", 1, **where, outcome=outcome)
         counts.time("upload_seconds", seconds, operation)
@@ -215,7 +221,15 @@ def _backup(counts: Counts, record: Record, where: dict[str, str]) -> None:
     size = _number(data, "total_bytes") or 0
     counts.put("snapshot_bytes", size, **where)
     counts.put("snapshot_files", _number(data, "total_files") or 0, **where)
-    counts.made.append(Snapshot(where["vault"], snapshot, where["plan"], where["host"], record.at_ns, int(size)))
+    made = Snapshot("made", where["vault"], snapshot, where["plan"], where["host"], record.at_ns, int(size))
+    counts.snapshots.append(made)
+
+
+def _snapshot(counts: Counts, record: Record, where: dict[str, str], step: str, key: str, of: str) -> None:
+    identifier, former = record.data.get(key), record.data.get(of, "")
+    if isinstance(identifier, str) and identifier and isinstance(former, str):
+        place = (where["vault"], identifier, where["plan"], where["host"])
+        counts.snapshots.append(Snapshot(step, *place, record.at_ns, of=former))
 
 
 def _drill(counts: Counts, record: Record, where: dict[str, str]) -> None:

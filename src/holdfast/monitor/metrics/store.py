@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -133,16 +133,26 @@ def _keep(connection: sa.Connection, counts: Counts) -> None:
         for name, labels in counts.changed
     ]
     _put(connection, metrics, rows, ("name", "labels"), ("value",))
-    _put(
-        connection, snapshots, [_row(made) for made in counts.made], ("vault", "id"), ("plan", "host", "at_ns", "size")
-    )
-    for vault, identifier in counts.gone:
-        gone = snapshots.c.id.startswith(identifier, autoescape=True)
-        connection.execute(sa.delete(snapshots).where(snapshots.c.vault == vault, gone))
+    for told in counts.snapshots:
+        _snapshot(connection, told)
 
 
-def _row(made: Snapshot) -> dict[str, Any]:
-    return asdict(made)
+def _snapshot(connection: sa.Connection, told: Snapshot) -> None:
+    s = snapshots.c
+    row: dict[str, Any] = {"vault": told.vault, "id": told.id, "plan": told.plan, "host": told.host}
+    row |= {"at_ns": told.at_ns, "size": told.size}
+    this = sa.and_(s.vault == told.vault, s.id == (told.of if told.step == "renamed" else told.id))
+    if told.step == "copied":
+        # When it was made, and of which plan, stands with the one that it is a copy of, if facts told of that.
+        found = connection.execute(sa.select(s.plan, s.host, s.at_ns, s.size).where(s.id == told.of).limit(1)).first()
+        row |= found._mapping if found is not None else {}
+    if told.step in ("made", "copied"):
+        _put(connection, snapshots, [row], ("vault", "id"), ("plan", "host", "at_ns", "size"))
+    elif told.step == "gone":
+        connection.execute(sa.delete(snapshots).where(this))
+    elif told.step == "renamed" and told.id != told.of:
+        connection.execute(sa.delete(snapshots).where(s.vault == told.vault, s.id == told.id))
+        connection.execute(sa.update(snapshots).where(this).values(id=told.id))
 
 
 def _put(
