@@ -210,6 +210,13 @@ class Notify(Section):
     rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
 
 
+def _journal(text: str) -> str:
+    scheme, mark, _ = _without_password(text).partition("://")
+    if mark and scheme not in ("sqlite", "postgresql"):
+        raise ValueError("a path is wanted, or a URL: sqlite:////path or postgresql://host/database")
+    return text
+
+
 class Configuration(Section):
     """holdfast.yaml: vaults, plans, and who is told."""
 
@@ -232,3 +239,6 @@ class Configuration(Section):
         default_factory=lambda: Metrics.model_validate({}), description="Metrics for Prometheus."
     )
     sentry: Sentry | None = Field(None, description="Where errors are reported to. [nowhere]")
+    journal: Annotated[str, AfterValidator(_journal)] | None = Field(
+        None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
+    )
