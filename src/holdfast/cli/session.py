@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 
+from click.exceptions import Abort, ClickException, Exit
+
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
 from holdfast.cli.console import Console
+from holdfast.cli.logging import log_surprise, with_log
 from holdfast.cli.options import Common
 from holdfast.config.locate import Configured
 from holdfast.config.secrets import Ask, PasswordChoice
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Cancelled, NoSpace, Unavailable
+from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailable
 
 ENDING = b"\r\x1b[Kending cleanly; press Ctrl-C again to end at once\n"
 
@@ -64,6 +67,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         ask=_asker(),
         environ=environ,
     )
+    context, end_log = with_log(context, console)
     try:
         yield Session(console, context)
     except Unavailable as error:
@@ -71,7 +75,13 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         if cancel.requested and not isinstance(error, NoSpace):
             raise Cancelled(cancel.reason) from error
         raise
+    except (HoldfastError, OSError, ClickException, Exit, Abort):
+        raise
+    except Exception as error:
+        log_surprise(context, error)
+        raise
     finally:
+        end_log()
         console.clear()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import threading
 from collections.abc import Callable
@@ -18,14 +17,13 @@ MOST_BYTES = 64 << 20
 DAY = 86_400 * 1_000_000_000
 LOCK_SECONDS = 0.5
 
-_ASIDE = re.compile(r"(?P<role>[A-Za-z0-9_-]+)\.(?P<day>\d{4}-\d\d-\d\d)(?:\.(?P<number>\d+))?\.jsonl")
-_CURRENT = re.compile(r"(?P<role>[A-Za-z0-9_-]+)\.jsonl")
-_AT = re.compile(rb'\{"at":"(\d{4}-\d\d-\d\d)T')
+SUFFIX = ".jsonl"
+_BEGIN = b'{"at":"'
 
 
 def role_word(role: str) -> str:
     """``role`` as it can stand in a file's name."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", role)[:64] or "_"
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in role[:64]) or "_"
 
 
 def files_of(folder: Path, role: str | None = None) -> list[tuple[str, Path]]:
@@ -36,11 +34,13 @@ def files_of(folder: Path, role: str | None = None) -> list[tuple[str, Path]]:
     except OSError:
         return []
     for name in names:
-        aside, current = _ASIDE.fullmatch(name), _CURRENT.fullmatch(name)
-        if aside is not None:
-            found.append((aside["role"], aside["day"], int(aside["number"] or 1), folder / name))
-        elif current is not None:
-            found.append((current["role"], "~", 0, folder / name))
+        of, *rest = name.removesuffix(SUFFIX).split(".")
+        if not name.endswith(SUFFIX) or role_word(of) != of or len(rest) > 2:
+            continue
+        if not rest:
+            found.append((of, "~", 0, folder / name))
+        elif _day_of(rest[0]) and rest[-1].isdigit() == (len(rest) == 2):
+            found.append((of, rest[0], int(rest[1]) if len(rest) == 2 else 1, folder / name))
     wanted = None if role is None else role_word(role)
     return [(of, path) for of, _, _, path in sorted(found) if wanted is None or of == wanted]
 
@@ -66,7 +66,7 @@ class LogFile:
     ) -> None:
         self.folder = folder
         self.role = role_word(role)
-        self.path = folder / f"{self.role}.jsonl"
+        self.path = folder / (self.role + SUFFIX)
         self._clock = clock or SystemClock()
         self._keep = keep
         self._most = most_bytes
@@ -146,9 +146,10 @@ class LogFile:
 
     def _begun(self, otherwise: int) -> tuple[str, int]:
         """The day of the open file's first line, as text and number. ``otherwise`` serves where that line is torn."""
-        match = _AT.match(os.pread(self._fd, 40, 0))
-        text = match[1].decode() if match is not None else _text_of(otherwise)
-        return text, _day_of(text)
+        begin = os.pread(self._fd, len(_BEGIN) + 10, 0)
+        text = begin[len(_BEGIN) :].decode("ascii", "replace") if begin.startswith(_BEGIN) else ""
+        day = _day_of(text)
+        return (text, day) if day else (_text_of(otherwise), otherwise)
 
     def _put_aside(self, day: int) -> bool:
         """Rename the open file; False where another process is about to, or where it was done meanwhile."""
@@ -172,10 +173,10 @@ class LogFile:
             os.close(lock)
 
     def _free_name(self, day: str) -> Path:
-        path, number = self.folder / f"{self.role}.{day}.jsonl", 1
+        path, number = self.folder / f"{self.role}.{day}{SUFFIX}", 1
         while os.path.lexists(path):
             number += 1
-            path = self.folder / f"{self.role}.{day}.{number}.jsonl"
+            path = self.folder / f"{self.role}.{day}.{number}{SUFFIX}"
         return path
 
     def _thin(self) -> None:
@@ -194,10 +195,10 @@ def _text_of(day: int) -> str:
 
 
 def _day_of(text: str) -> int:
-    import calendar
-    import time
+    """The number of the day that ``2026-11-22`` is, counted from 1970; 0 where it is none."""
+    from datetime import date
 
     try:
-        return calendar.timegm(time.strptime(text, "%Y-%m-%d")) // 86_400
+        return max(date.fromisoformat(text).toordinal() - 719_163, 0) if len(text) == 10 else 0
     except ValueError:
         return 0

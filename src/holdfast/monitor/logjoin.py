@@ -19,7 +19,7 @@ class LogHandler(logging.Handler):
     """Hands on what reaches it. ``extra={"run": ..., "job": ..., "plan": ...}`` of a call says where it belongs."""
 
     def __init__(self, log: Log) -> None:
-        super().__init__(logging.INFO)
+        super().__init__(logging.getLevelName(log.least.upper()))
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -44,17 +44,18 @@ def level_word(number: int) -> str:
 
 
 def join_logging(log: Log) -> Callable[[], None]:
-    """Add a handler to the root logger, which then passes INFO unless somebody decided. Gives what undoes it."""
+    """Add a handler to the root logger, which passes what the log wants unless somebody decided. Gives what ends it."""
     root, handler = logging.getLogger(), LogHandler(log)
     before = root.level
     alone = not root.handlers
     root.addHandler(handler)
-    if alone and before == logging.WARNING:  # its default
-        root.setLevel(logging.INFO)
+    passes = alone and before == logging.WARNING and handler.level < before  # WARNING is its default
+    if passes:
+        root.setLevel(handler.level)
 
     def leave() -> None:
         root.removeHandler(handler)
-        if alone and before == logging.WARNING and root.level == logging.INFO:
+        if passes and root.level == handler.level:
             root.setLevel(before)
 
     return leave

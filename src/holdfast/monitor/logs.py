@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.kernel.clock import Clock, SystemClock
 from holdfast.monitor.logfile import LogFile
-from holdfast.monitor.logline import line_of, rank
+from holdfast.monitor.logline import LEVELS, line_of, rank
+from holdfast.monitor.record import time_text
 
 if TYPE_CHECKING:
     from holdfast.kernel.events import Fact
-    from holdfast.monitor.record import Record
 
 Tell = Callable[[dict[str, Any]], None]
 """Shows a line to a person who asked for it."""
@@ -26,8 +26,8 @@ _FREE = ("data", "exception")
 class Log:
     """Writes one role's log. No method raises, waits, or opens anything before the first line.
 
-    ``level`` is the least that is written. ``tell`` gets each line of level ``told`` or graver as a dict (``fact`` in
-    it says that it is one, which a face may be showing anyway). ``mask`` takes secrets out of texts and of data.
+    ``level`` is the least that is written. ``tell`` gets each line of level ``told`` or graver as a dict. ``mask``
+    takes secrets out of texts and of data.
     """
 
     def __init__(
@@ -78,21 +78,15 @@ class Log:
         if fact.kind == "run.finished":
             self._runs = [one for one in self._runs if one["run"] != run]
 
-    def log_record(self, record: Record) -> None:
-        """The same for a fact that was kept: it has its time and its place already."""
-        self.log_fact(
-            record,  # type: ignore[arg-type]  # it has all that a fact has
-            run=record.run,
-            operation=record.operation,
-            plan=record.plan,
-            vault=record.vault,
-            job=record.job,
-            at_ns=record.at_ns,
-        )
-
     def say(self, level: str, logger: str, message: str, **fields: Any) -> None:
         """Write a line that is no fact; it belongs to the run that is under way."""
         self._write(level, logger, message, **{**(self._runs[-1] if self._runs else {}), **fields})
+
+    @property
+    def least(self) -> str:
+        """The least level that matters to anybody."""
+        written = rank(self._level())
+        return LEVELS[written if self._tell is None else min(written, self._told)]
 
     def close(self) -> None:
         """Give the file back."""
@@ -108,11 +102,12 @@ class Log:
                 # By its contract a fact has no secrets in its data; those that matter most are looked at all the same.
                 if not fact or grave > rank("info"):
                     fields = {key: self._mask(fields[key]) if key in _FREE else fields[key] for key in fields}
+            now = self._clock.now_ns() if at_ns is None else at_ns
             if grave >= rank(self._level()):
-                now = self._clock.now_ns() if at_ns is None else at_ns
                 self._file.write(line_of(now, level, logger, message, **fields, pid=os.getpid()))
             if self._tell is not None and grave >= self._told:
-                self._tell({"level": level, "logger": logger, "message": message, "fact": fact, **fields})
+                line = {"at": time_text(now), "level": level, "logger": logger, "message": message, **fields}
+                self._tell(line)
         except Exception:
             # Whatever stood in that line: that it cannot be written stops nothing.
             self._file.write(

@@ -16,7 +16,7 @@ from holdfast.cli.session import session
 from holdfast.cli.values import WHEN
 
 if TYPE_CHECKING:
-    from holdfast.app.logs import LogView
+    from holdfast.app.logview import LogView
 
 _COLOURS = {"warning": "yellow", "error": "red", "critical": "red", "debug": "dim"}
 
@@ -70,7 +70,7 @@ def command(
 
     The files are JSON lines in the folder logs of the state folder, one file a day for each role.
     """
-    from holdfast.app.logs import make_follower, read_logs
+    from holdfast.app.logview import make_follower, read_logs
     from holdfast.monitor.logread import LogFilter
 
     wanted = LogFilter(run, level, since, until, role, grep)

@@ -174,9 +174,9 @@ def _histogram(name: str, text: str, series: list[tuple[Labels, float]], sums: d
     for operation, found in counts.items():
         total = 0.0
         buckets: list[Any] = []
-        for bound in BUCKETS:
-            total += found.get(f"{bound:g}", 0.0)
-            buckets.append((str(bound), total))  # OpenMetrics wants 1.0, not 1
+        for bucket in BUCKETS:
+            total += found.get(f"{bucket:g}", 0.0)
+            buckets.append((str(bucket), total))  # OpenMetrics wants 1.0, not 1
         buckets.append(("+Inf", total + found.get("+Inf", 0.0)))
         family.add_metric((operation,), buckets, sums.get((operation,), 0.0))
     return family
