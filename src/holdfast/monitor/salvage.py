@@ -99,8 +99,10 @@ def _bring_over(aside: Path, journal: Journal) -> int:
 def _read(old: sqlite3.Connection, first: int, end: int) -> list[Record] | None:
     import json
 
+    names = _COLUMNS.split(", ")
     wanted = f"SELECT {_COLUMNS} FROM facts WHERE seq >= ? AND seq < ? ORDER BY seq"
     try:
-        return [Record(*row[:-1], data=json.loads(row[-1])) for row in old.execute(wanted, (first, end))]
+        rows = [dict(zip(names, row, strict=True)) for row in old.execute(wanted, (first, end))]
+        return [Record(**{**row, "data": json.loads(row["data"])}) for row in rows]
     except (sqlite3.Error, ValueError, TypeError):
         return None
