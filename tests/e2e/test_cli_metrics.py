@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import urllib.request
-from pathlib import Path
 
 from tests.e2e.conftest import Cli
 from tests.metricskit import parsed, value
@@ -15,15 +14,15 @@ from tests.metricskit import parsed, value
 CONFIG = """
 vaults: {home: {location: vault, password_env: SECRET}}
 plans:
-  documents: {paths: [documents], expect: {every: 26h}}
-  never: {paths: [documents]}
+  documents: {paths: [texts], expect: {every: 26h}}
+  never: {paths: [texts]}
 """
 
 
 def configured(cli: Cli) -> None:
     (cli.home / "holdfast.yaml").write_text(CONFIG)
-    (cli.home / "documents").mkdir()
-    (cli.home / "documents" / "a.txt").write_text("a")
+    (cli.home / "texts").mkdir()
+    (cli.home / "texts" / "a.txt").write_text("a")
     cli.environ["SECRET"] = "open sesame"
     assert cli("init", "home").code == 0
 
