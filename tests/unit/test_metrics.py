@@ -171,7 +171,7 @@ def test_series_are_bounded_and_odd_facts_do_no_harm(told: Told, monkeypatch: py
     told.fact("snapshot.forgotten", {"snapshot": 5})
     seen = told.series()
     assert value(seen, "runs_total") == 22
-    assert len(seen["holdfast_runs_total"]) <= 8
+    assert len({key for key, count in seen["holdfast_runs_total"].items() if count}) <= 8
     assert value(seen, "runs_total", plan="other", operation="other", vault="other", outcome="ok") == 15
     assert all(len(text) <= 64 for labels in seen["holdfast_runs_total"] for _, text in labels)
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from holdfast.monitor.metrics.fold import BUCKETS, LABELS, Labels
+from holdfast.monitor.metrics.fold import BUCKETS, DELIVERED, LABELS, OUTCOMES, Labels
 from holdfast.monitor.metrics.store import State
 
 COUNTERS: dict[str, tuple[str, str]] = {
@@ -117,7 +117,7 @@ def families(view: View) -> Iterator[Metric]:
         series.setdefault(name, []).append((values, value))
     for name, (shown, text) in COUNTERS.items():
         counter = CounterMetricFamily(f"holdfast_{shown}", text, labels=LABELS[name])
-        for values, value in series.get(name, ()):
+        for values, value in _with_zeros(name, series.get(name, [])):
             counter.add_metric(values, value)
         yield counter
     for name, (shown, text) in HISTOGRAMS.items():
@@ -157,6 +157,15 @@ def _snapshots(view: View, state: State) -> Iterator[Metric]:
     for word, of in (("oldest", "oldest_ns"), ("newest", "newest_ns")):
         ages = [(key, _age(view, getattr(kept, of) / 1e9)) for key, kept in rows]
         yield _gauge(f"snapshot_{word}_age_seconds", f"Age of the {word} snapshot.", labels, ages)
+
+
+def _with_zeros(name: str, series: list[tuple[Labels, float]]) -> list[tuple[Labels, float]]:
+    """Also the outcomes that have not come yet: Prometheus does not see the first failure as an increase otherwise."""
+    if LABELS[name][-1] != "outcome":
+        return series
+    outcomes = DELIVERED if name == "deliveries" else OUTCOMES
+    found = {(*values[:-1], outcome): 0.0 for values, _ in series for outcome in outcomes}
+    return sorted({**found, **dict(series)}.items())
 
 
 def _gauge(name: str, text: str, labels: Iterable[str], series: Iterable[tuple[Labels, float]]) -> Metric:

@@ -75,6 +75,7 @@ CODES = frozenset(
     | {"unsupported", "internal", "cancelled", "usage", "no_memory", "broken_pipe"}
 )
 OUTCOMES = ("ok", "partial", "failed", "cancelled")
+DELIVERED = ("sent", "failed")
 RESULTS = ("pass", "warn", "fail", "skip")
 
 
@@ -254,7 +255,7 @@ def _health(counts: Counts, record: Record, where: dict[str, str]) -> None:
 
 
 def _notice(counts: Counts, record: Record, event: str) -> None:
-    if event in ("sent", "failed"):
+    if event in DELIVERED:
         counts.add("deliveries", 1, channel=_word(record.data.get("channel")), outcome=event)
     elif event in ("raised", "repeated", "escalated", "acknowledged", "resolved"):
         counts.add("notices", 1, rule=_word(record.data.get("rule")), event=event)
