@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 
 from click.exceptions import Abort, ClickException, Exit
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
+from holdfast.app.settle import settle
 from holdfast.cli.console import Console
 from holdfast.cli.logging import log_surprise, with_log
 from holdfast.cli.options import Common
@@ -68,6 +70,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         environ=environ,
     )
     context, end_log = with_log(context, console)
+    common.at_end = partial(_end, context, end_log)
     try:
         yield Session(console, context)
     except Unavailable as error:
@@ -81,8 +84,14 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         log_surprise(context, error)
         raise
     finally:
-        end_log()
         console.clear()
+
+
+def _end(context: Context, end_log: Callable[[], None]) -> None:
+    try:
+        settle(context)
+    finally:
+        end_log()
 
 
 def _bytes(kibibytes: int | None) -> int | None:

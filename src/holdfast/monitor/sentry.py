@@ -44,7 +44,7 @@ class Reported:
 
 
 class Scrubber:
-    """Takes out of texts what nobody else is to know. Equal paths stay equal; ``key`` goes into what stands for them."""
+    """Takes out of texts what nobody else is to know. Equal paths stay equal; ``key`` is in what stands for them."""
 
     def __init__(self, key: str) -> None:
         self._key = key
