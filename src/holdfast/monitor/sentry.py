@@ -143,7 +143,6 @@ def _client(dsn: str, release: str, environment: str, found: Reported, seconds: 
             # Nothing of what it could find out by itself: no variables, arguments, modules or environment.
             default_integrations=False,
             auto_enabling_integrations=False,
-            send_default_pii=False,
             include_local_variables=False,
             include_source_context=False,
             attach_stacktrace=False,
