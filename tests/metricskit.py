@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.monitorkit import SetClock, journal
@@ -36,6 +37,29 @@ class Told:
         self.number += 1
         found = {"outcome": outcome, "seconds": 2.0, **data}
         self.fact("run.finished", found, run=f"R{self.number:025}", operation=operation, plan=plan, vault=vault)
+
+    def notice(self, rule: str, channel: str) -> None:
+        """An open notice, and a message about it that waits."""
+        words = {"host": "here", "level": "error", "title": "t", "state": "bad"}
+        times = {"opened_ns": 1, "updated_ns": 1, "times": 1, "tells": 1, "told_ns": 1, "told_times": 1}
+        more = {
+            "subject": "s",
+            "message": "m",
+            "plan": "",
+            "run": "",
+            "acknowledged_by": "",
+            "items": "[]",
+            "data": "{}",
+        }
+        delivery = {"notice": "n", "action": "raised", "body": "", "lease": "", "channel": channel}
+        numbers = {"created_ns": 1, "due_ns": 1, "attempts": 0, "leased_until_ns": 0}
+        with self.journal.transaction() as connection:
+            for table, row in (
+                ("notices", {"id": rule, "rule": rule, **words, **times, **more}),
+                ("deliveries", {**words, **delivery, **numbers, "state": "waiting"}),
+            ):
+                columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+                connection.execute(sa.text(f"INSERT INTO {table} ({columns}) VALUES ({values})"), row)
 
     def state(self) -> State:
         advance(self.journal, PLACES, self.clock)

@@ -64,6 +64,7 @@ def unanswered(server: Prometheus, wanted: dict[str, str]) -> list[str]:
 
 def test_every_expression_of_the_dashboard_returns_a_series(prometheus: Scraping, tmp_path: Path) -> None:
     told = Told(tmp_path / "state")
+    told.notice("failed", "mail")
     expected = Expected(("documents",), {"documents": 3600.0}, "here")
 
     def view() -> View:

@@ -57,8 +57,10 @@ def test_every_operation_has_its_counter(told: Told) -> None:
     told.fact("notice.raised", {"rule": "failed"})
     told.fact("notice.sent", {"channel": "phone"})
     told.fact("notice.failed", {"channel": "mail"})
+    told.notice("failed", "mail")
     told.clock.sleep(5)
     seen = told.series()
+    assert value(seen, "notices_open", rule="failed") == value(seen, "notice_deliveries_waiting", channel="mail") == 1
     assert value(seen, "verifications_total", outcome="failed") == 1
     assert value(seen, "restores_total", vault="home") == 1
     assert value(seen, "pruned_bytes_total") == 70

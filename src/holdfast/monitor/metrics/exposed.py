@@ -126,6 +126,10 @@ def families(view: View) -> Iterator[Metric]:
         yield _gauge(shown, text, LABELS[name], series.get(name, []))
     for name, (shown, text) in AGES.items():
         yield _gauge(shown, text, LABELS[name], [(v, _age(view, at)) for v, at in series.get(name, ())])
+    opened = [((rule,), float(count)) for rule, count in sorted(view.state.open.items())]
+    yield _gauge("notices_open", "Notices that are not resolved.", ("rule",), opened)
+    held = [((channel,), float(count)) for channel, count in sorted(view.state.undelivered.items())]
+    yield _gauge("notice_deliveries_waiting", "Messages that are still to be delivered.", ("channel",), held)
     yield from _snapshots(view, view.state)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +45,10 @@ snapshots = sa.Table(
 """Snapshots that were made and not forgotten, as far as facts told."""
 
 
+_notices = sa.table("notices", sa.column("rule"), sa.column("state"), sa.column("resolved_ns"))
+_deliveries = sa.table("deliveries", sa.column("channel"), sa.column("state"))
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """The snapshots of one plan in one vault: how many, their sizes together, the oldest and the newest instant."""
@@ -61,12 +65,14 @@ class Kept:
 @dataclass(frozen=True, slots=True)
 class State:
     """What there is to show. ``waiting``: positions of the journal that are not yet counted; ``last_ns``: when the last
-    fact happened, None in an empty journal."""
+    fact happened, None in an empty journal; ``open`` notices by rule, and deliveries ``undelivered`` by channel."""
 
     values: dict[Key, float]
     kept: list[Kept]
     waiting: int
     last_ns: int | None
+    open: dict[str, int] = field(default_factory=dict)
+    undelivered: dict[str, int] = field(default_factory=dict)
 
 
 def advance(journal: Journal, places: Places, clock: Clock, *, seconds: float = SECONDS) -> None:
@@ -89,7 +95,17 @@ def state(journal: Journal) -> State:
         ).group_by(s.plan, s.vault, s.host)
         kept = [Kept(*row[:3], *map(int, row[3:])) for row in connection.execute(grouped)]
         last = sa.select(facts.c.at_ns).order_by(facts.c.seq.desc()).limit(1)
-        return State(_values(connection), kept, _distance(connection), connection.scalar(last))
+        n, d = _notices.c, _deliveries.c
+        opened = sa.select(n.rule, sa.func.count()).where(n.resolved_ns.is_(None), n.state != "news").group_by(n.rule)
+        held = sa.select(d.channel, sa.func.count()).where(d.state == "waiting").group_by(d.channel)
+        return State(
+            _values(connection),
+            kept,
+            _distance(connection),
+            connection.scalar(last),
+            {rule: int(count) for rule, count in connection.execute(opened)},
+            {channel: int(count) for channel, count in connection.execute(held)},
+        )
 
 
 def _waiting(journal: Journal) -> int:
