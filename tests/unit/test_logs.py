@@ -18,10 +18,11 @@ import pytest
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Fact
 from holdfast.monitor.logfile import DAY, LogFile, files_of
-from holdfast.monitor.logjoin import LogHandler
+from holdfast.monitor.loghandler import LogHandler
+from holdfast.monitor.logjoin import join_libraries
 from holdfast.monitor.logline import line_of, pretty
 from holdfast.monitor.logread import Follower, LogFilter, Unread, newest, read
-from holdfast.monitor.logs import Log, join_libraries
+from holdfast.monitor.logs import Log
 
 NOON = 20_000 * DAY + DAY // 2  # 2024-10-04
 
@@ -252,7 +253,8 @@ def test_logging_is_not_imported_for_us_and_joins_whenever_somebody_imports_it(t
 import sys
 from pathlib import Path
 from holdfast.monitor.logfile import LogFile
-from holdfast.monitor.logs import Log, join_libraries
+from holdfast.monitor.logjoin import join_libraries
+from holdfast.monitor.logs import Log
 log = Log(LogFile(Path(sys.argv[1]), "a"))
 leave = join_libraries(log)
 assert "logging" not in sys.modules

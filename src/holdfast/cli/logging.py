@@ -13,7 +13,8 @@ from holdfast.app.logs import open_log
 from holdfast.cli import text
 from holdfast.cli.console import Console
 from holdfast.monitor.logline import LEVELS, pretty
-from holdfast.monitor.logs import Tell, exception_fields, join_libraries
+from holdfast.monitor.logjoin import join_libraries
+from holdfast.monitor.logs import Tell, exception_fields
 
 VARIABLE = "HOLDFAST_LOG"
 """Names the least level that is shown on standard error."""

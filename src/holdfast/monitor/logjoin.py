@@ -1,61 +1,97 @@
-"""What libraries say through the standard ``logging`` goes into the log. Imported once ``logging`` is, never before."""
+"""What libraries say through ``logging`` and ``warnings`` joins the log, without ``logging`` being imported for it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
 
-from holdfast.monitor.logs import Log, exception_fields
-
-_LEVELS = (
-    (logging.CRITICAL, "critical"),
-    (logging.ERROR, "error"),
-    (logging.WARNING, "warning"),
-    (logging.INFO, "info"),
-)
+from holdfast.monitor.logs import Log
 
 
-class LogHandler(logging.Handler):
-    """Hands on what reaches it. ``extra={"run": ..., "job": ..., "plan": ...}`` of a call says where it belongs."""
+def join_libraries(log: Log) -> Callable[[], None]:
+    """Let ``log`` have what libraries say: ``logging`` from its level INFO, and ``warnings``. Gives what undoes it.
 
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.getLevelName(log.least.upper()))
-        self._log = log
+    ``logging`` takes 4 ms to import, which most commands never do: where nobody has yet, this waits until somebody
+    does. A program that has set up ``logging`` itself keeps its handlers.
+    """
+    undo: list[Callable[[], None]] = [_join_warnings(log)]
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            message = record.getMessage()
-        except Exception:
-            # A library's own mistake, such as a wrong number of arguments.
-            message = str(record.msg)
-        fields: dict[str, object] = {
-            key: value
-            for key in ("run", "job", "plan", "vault")
-            if isinstance(value := getattr(record, key, None), str)
-        }
-        if record.exc_info and record.exc_info[0] is not None and record.exc_info[1] is not None:
-            fields["exception"] = exception_fields(record.exc_info)
-        self._log.say(level_word(record.levelno), record.name, message, **fields)
+    def join() -> None:
+        from holdfast.monitor.loghandler import join_logging
 
+        undo.append(join_logging(log))
 
-def level_word(number: int) -> str:
-    """The word for a level of ``logging``."""
-    return next((word for least, word in _LEVELS if number >= least), "debug")
-
-
-def join_logging(log: Log) -> Callable[[], None]:
-    """Add a handler to the root logger, which passes what the log wants unless somebody decided. Gives what ends it."""
-    root, handler = logging.getLogger(), LogHandler(log)
-    before = root.level
-    alone = not root.handlers
-    root.addHandler(handler)
-    passes = alone and before == logging.WARNING and handler.level < before  # WARNING is its default
-    if passes:
-        root.setLevel(handler.level)
+    if "logging" in sys.modules:
+        join()
+    else:
+        waiting = _Awaiting("logging", join)
+        sys.meta_path.insert(0, waiting)
+        undo.append(waiting.stop)
 
     def leave() -> None:
-        root.removeHandler(handler)
-        if passes and root.level == handler.level:
-            root.setLevel(before)
+        for step in reversed(undo):
+            step()
 
     return leave
+
+
+def _join_warnings(log: Log) -> Callable[[], None]:
+    import warnings
+
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: Any = None,
+        line: str | None = None,
+    ) -> None:
+        if file is not None:
+            before(message, category, filename, lineno, file, line)
+            return
+        place = f"{os.path.basename(filename)}:{lineno}"
+        log.say("warning", "py.warnings", f"{category.__name__}: {message} ({place})")
+
+    warnings.showwarning = show
+
+    def leave() -> None:
+        if warnings.showwarning is show:
+            warnings.showwarning = before
+
+    return leave
+
+
+class _Awaiting:
+    """Calls ``then`` once the module ``name`` has been imported by somebody."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name = name
+        self._then = then
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        self.stop()
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            load, then = spec.loader.exec_module, self._then
+
+            def load_and_join(module: ModuleType) -> None:
+                load(module)
+                then()
+
+            spec.loader.exec_module = load_and_join  # type: ignore[method-assign]
+        return spec

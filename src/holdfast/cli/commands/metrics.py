@@ -30,7 +30,7 @@ from holdfast.cli.session import Session, session
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common, listen: str | None, expose: bool, textfile: Path | None) -> int:
-    """Print metrics for Prometheus, write them into a file, or serve them.
+    """Print, write or serve metrics for Prometheus.
 
     They are counted from the journal: every run of every command and schedule counts, whoever started it, and ages go
     on while nothing runs.
