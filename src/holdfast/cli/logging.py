@@ -12,8 +12,8 @@ from holdfast.app.context import Context
 from holdfast.app.logs import open_log
 from holdfast.cli import text
 from holdfast.cli.console import Console
-from holdfast.monitor.logline import LEVELS, pretty
 from holdfast.monitor.logjoin import join_libraries
+from holdfast.monitor.logline import LEVELS, pretty
 from holdfast.monitor.logs import Tell, exception_fields
 
 VARIABLE = "HOLDFAST_LOG"

@@ -68,7 +68,8 @@ def command(
 ) -> int:
     """Show what was logged, and follow it.
 
-    That is what runs came to, warnings, errors nobody foresaw, and what libraries said. The files are JSON lines in the folder logs of the state folder, one file a day for each role.
+    That is what runs came to, warnings, errors nobody foresaw, and what libraries said. The files are JSON lines in the
+    folder logs of the state folder, one file a day for each role.
     """
     from holdfast.app.logview import make_follower, read_logs
     from holdfast.monitor.logread import LogFilter
