@@ -40,7 +40,7 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 )
 @click.option("--since", type=WHEN, metavar="TIME", help="Only lines since then: a date, or an age such as 2h.")
 @click.option("--until", type=WHEN, metavar="TIME", help="Only lines before that.")
-@click.option("--role", metavar="NAME", help="Only the log of this program or monitor. [default: all]")
+@click.option("--role", metavar="NAME", help="Only the log of this program. [default: all]")
 @click.option("--grep", callback=_pattern, metavar="REGEX", help="Only lines in which this is found.")
 @click.option(
     "-n",
