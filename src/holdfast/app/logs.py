@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
 from holdfast.config.secrets import Warn
@@ -25,8 +25,6 @@ def open_log(
     80 ms, which most commands do without); what it says of keeping counts always: it is looked at once a day.
     ``warn`` hears once that nothing can be written.
     """
-    from holdfast.monitor.masking import mask_data
-
     file = LogFile(
         context.paths.state / FOLDER,
         role,
@@ -34,7 +32,13 @@ def open_log(
         keep=lambda: _kept(context),
         on_trouble=warn,
     )
-    return Log(file, level=lambda: _level(context), clock=context.clock, tell=tell, told=told, mask=mask_data)
+    return Log(file, level=lambda: _level(context), clock=context.clock, tell=tell, told=told, mask=_mask)
+
+
+def _mask(value: Any) -> Any:
+    from holdfast.monitor.masking import mask_data
+
+    return mask_data(value)
 
 
 def _level(context: Context) -> str:
