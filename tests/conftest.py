@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.servers.postgres",
     "tests.servers.mariadb",
     "tests.servers.prometheus",
+    "tests.servers.redis",
 ]
 
 
