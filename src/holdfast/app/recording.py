@@ -51,6 +51,7 @@ class Recording:
         self.parent = parent
         self.started_ns = context.clock.now_ns()
         self._outbox = outbox
+        self._log = context.recorder.log
         self.where = where
         self._clock = context.clock
         self._began = context.clock.monotonic()
@@ -59,8 +60,10 @@ class Recording:
         self.context = replace(context, emit=Keeping(above, self.keep), run=self.id, plan=where["plan"])
 
     def keep(self, fact: Fact) -> None:
-        """Write one fact of this run into the outbox. Never raises."""
-        self._outbox.append(fact, **self.where)
+        """Write one fact of this run into the outbox, and into the log. Never raises."""
+        record = self._outbox.append(fact, **self.where)
+        if self._log is not None:
+            self._log.log_fact(fact, **self.where, at_ns=None if record is None else record.at_ns)
 
     def finish(self, outcome: str, message: str, **data: Any) -> None:
         """Say how it ended: ``ok``, ``partial``, ``failed`` or ``cancelled``. The last word counts."""
