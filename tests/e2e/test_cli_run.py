@@ -247,6 +247,38 @@ def test_a_command_can_read_from_the_terminal(cli: Cli) -> None:
     assert (cli.home / "answer").read_text() == "got words\n"
 
 
+def test_ctrl_z_and_fg(cli: Cli, need: Callable[[str], str]) -> None:
+    shell = need("bash")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(cli.home)
+        os.execvpe(shell, [shell, "--norc", "--noprofile", "-i"], {**cli.environ, "TERM": "dumb"})
+    said = bytearray()
+
+    def heard(words: bytes) -> bool:
+        said.extend(os.read(terminal, 4096))
+        return words in said
+
+    try:
+        script = "touch began; while [ ! -e go ]; do sleep 0.05; done; touch finished"
+        os.write(terminal, f"{' '.join(cli.words)} run job -- sh -c '{script}'\n".encode())
+        until((cli.home / "began").exists)
+        os.write(terminal, b"\x1a")
+        until(lambda: heard(b"Stopped"))
+        (cli.home / "go").touch()
+        os.write(terminal, b"fg\n")
+        until((cli.home / "finished").exists)
+        os.write(terminal, b"exit 9\n")
+        with suppress(OSError):
+            while os.read(terminal, 4096):
+                pass
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 9
+    assert history(cli)[0]["data"]["outcome"] == "ok"
+
+
 def test_json(cli: Cli) -> None:
     done = cli("run", "job", "--json", "--expect-output", "nothing like it", "--", "sh", "-c", "echo out; echo err >&2")
     assert done.code == 1

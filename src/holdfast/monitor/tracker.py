@@ -16,7 +16,6 @@ from holdfast.monitor.trackfile import TrackFile, name_fields
 
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-OPERATIONS = ("move", "copy", "delete", "create")
 FIRST_NAMES = 10
 """Names of a batch that are kept; of the rest the 20th, the 40th, the 80th, and so on."""
 KEEP_DAYS = 30

@@ -99,6 +99,8 @@ def _start(order: Order, terminal: bool) -> subprocess.Popen[bytes]:
     except (OSError, ValueError) as error:
         name = order.argv[0]
         number = getattr(error, "errno", None)
+        if number == errno.EACCES and not _is_anywhere(name, order.environ):
+            number = errno.ENOENT  # what was refused was a folder of PATH, not the program
         if number in (errno.ENOENT, errno.ENOTDIR):
             hint = "Is it installed, and on PATH? cron has a short one: give the whole path."
             if os.path.sep in name and os.path.lexists(os.path.join(order.cwd or "", name)):
@@ -107,6 +109,12 @@ def _start(order: Order, terminal: bool) -> subprocess.Popen[bytes]:
         reason = os.strerror(number) if number else str(error)
         hint = "A script needs a first line such as #!/bin/sh." if number == errno.ENOEXEC else "Is it executable?"
         raise CannotStart(f"{name}: {reason}", hint=hint, exit_code=NOT_EXECUTABLE) from error
+
+
+def _is_anywhere(name: str, environ: Mapping[str, str] | None) -> bool:
+    return os.path.sep in name or any(
+        os.path.exists(os.path.join(folder, name)) for folder in os.get_exec_path(environ)
+    )
 
 
 class _Watch:
