@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
     "schedule": ("schedule", "Let this machine start everything by itself."),
+    "run": ("run", "Run any command as a monitored run: recorded, limited, never twice at once."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),
     "status": ("status", "Show how every plan and vault stands."),
