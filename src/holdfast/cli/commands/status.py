@@ -25,7 +25,9 @@ _ASCII_BARS = "_.:-=+*#"
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common) -> int:
-    """Show how every plan stands, problems first: the last good backup and its age, size, next run, last drill.
+    """Show how every plan and vault stands.
+
+    Problems first: the last good backup and its age, size, next run, last drill.
 
     Vaults that were used without a plan stand there too. The exit code is 0 whatever is shown: 'holdfast health' fails.
     """
