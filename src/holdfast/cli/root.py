@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "Tell what the last day or week brought, and what did not happen."),
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
-    "run": ("run", "Run any command as a monitored run: recorded, limited, never twice at once."),
+    "run": ("run", "Run any command as a monitored run."),
     "schedule": ("schedule", "Let this machine start everything by itself."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),

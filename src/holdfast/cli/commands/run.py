@@ -72,7 +72,9 @@ def command(
     quiet_on_success: bool,
     cwd: str | None,
 ) -> int:
-    """Run any command as a monitored run: recorded, limited, never twice at once.
+    """Run any command as a monitored run.
+
+    Recorded, limited, never twice at once.
 
     \b
       holdfast run nightly-export --timeout 2h --quiet-on-success -- /opt/export.sh
