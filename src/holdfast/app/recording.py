@@ -90,7 +90,7 @@ class Keeping(Hearing):
         if isinstance(event, Fact) and (event.level != "info" or event.kind in KEPT):
             self._items += event.kind.startswith("item.")
             if self._items <= MOST_ITEMS or not event.kind.startswith("item."):
-                self.keep(event)
+                self.keep(event if event.level == "info" else _masked(event))
         super().__call__(event)
 
     def listen_to(self, storage: Storage) -> None:
@@ -210,7 +210,19 @@ def _of_error(error: BaseException, context: Context, said: Ending | None) -> En
         found = {"code": "error", "message": _of_system(error), "hint": ""}
     else:
         found = {"code": "internal", "message": f"unexpected error: {type(error).__name__}: {error}", "hint": ""}
+    found = {name: masked(text) for name, text in found.items()}
     return Ending("failed", found["message"], {**data, "error": found})
+
+
+def masked(text: str) -> str:
+    """``text`` without passwords and keys that got into it."""
+    from holdfast.monitor.masking import mask  # its patterns cost a few milliseconds, where something went wrong only
+
+    return mask(text)
+
+
+def _masked(fact: Fact) -> Fact:
+    return replace(fact, message=masked(fact.message))
 
 
 def _of_system(error: OSError) -> str:

@@ -25,9 +25,10 @@ _ASCII_BARS = "_.:-=+*#"
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common) -> int:
-    """Show how every plan stands, problems first: the last good backup and its age, size, next run, last drill.
+    """Show how every plan and vault stands.
 
-    Vaults that were used without a plan stand there too. The exit code is 0 whatever is shown: 'holdfast health' fails.
+    Problems first; the last good backup and its age, the size, the next run, the last drill. Vaults are shown that
+    were used without a plan. The exit code is 0 whatever is shown: 'holdfast health' fails.
     """
     from holdfast.app.overview import overview
 
