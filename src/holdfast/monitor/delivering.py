@@ -1,4 +1,4 @@
-"""Deliveries on their way: claimed for a time, sent, and what came of it recorded; nothing is lost by dying in between."""
+"""Deliveries on their way: claimed for a time, sent, and what came of it recorded; no death in between loses one."""
 
 from __future__ import annotations
 
@@ -187,7 +187,16 @@ class Delivering:
         if len(rows) == 1:
             return Message(name, first.title, first.body, level, first.action, self._host, now, details)
         body = "\n\n".join(f"{row.title}\n{row.body}" for row in rows)
-        return Message(f"{name}-{len(rows)}", f"{len(rows)} notices of {self._host}", body, level, "bundle", self._host, now, details)
+        return Message(
+            f"{name}-{len(rows)}",
+            f"{len(rows)} notices of {self._host}",
+            body,
+            level,
+            "bundle",
+            self._host,
+            now,
+            details,
+        )
 
     def _settle(self, claim: _Claim, sent: Sent) -> None:
         now = self._clock.now_ns()

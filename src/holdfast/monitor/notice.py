@@ -130,8 +130,8 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What has to happen again within ``every`` seconds. ``kind``: ``backup`` or ``drill``. ``since_ns`` is when it last
-    did; for what ``never`` happened, when the plan was first seen."""
+    """What has to happen again within ``every`` seconds. ``kind``: ``backup`` or ``drill``. ``since_ns`` is when it
+    last did; for what ``never`` happened, when the plan was first seen."""
 
     kind: str
     plan: str

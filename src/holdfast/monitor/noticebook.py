@@ -1,4 +1,4 @@
-"""The notices of one machine in the journal: facts are looked at, rules applied and written down, in one transaction."""
+"""The notices of one machine in the journal: facts are read, rules applied and written down, in one transaction."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ class Noticebook:
                     notice = replace(notice, acknowledged_ns=self._clock.now_ns(), acknowledged_by=by)
                     self._save(connection, notice)
                     data = {"notice": notice.id, "rule": notice.rule, "subject": notice.subject, "by": by}
-                    self._record(connection, "notice.acknowledged", f"Acknowledged: {notice.title}", "info", data, notice)
+                    self._record(
+                        connection, "notice.acknowledged", f"Acknowledged: {notice.title}", "info", data, notice
+                    )
                 known.append(notice)
             return known
 
@@ -141,7 +143,9 @@ class Noticebook:
         """The facts to look at, whether these are the last, and where to go on."""
         newest = int(connection.scalar(sa.select(sa.func.max(facts.c.seq))) or 0)
         cursor = connection.scalar(sa.select(cursors.c.seq).where(cursors.c.name == self._cursor))
-        wanted = sa.select(facts).where(facts.c.host == self._host, facts.c.kind.in_(KINDS), facts.c.seq > (cursor or 0))
+        wanted = sa.select(facts).where(
+            facts.c.host == self._host, facts.c.kind.in_(KINDS), facts.c.seq > (cursor or 0)
+        )
         if cursor is None:
             wanted = wanted.where(facts.c.at_ns >= self._clock.now_ns() - _FIRST_LOOK)
         rows = connection.execute(wanted.order_by(facts.c.seq).limit(_AT_ONCE)).all()
@@ -154,7 +158,7 @@ class Noticebook:
         wanted = sa.select(notices).where(notices.c.host == self._host, notices.c.resolved_ns.is_(None))
         return [_notice(row) for row in connection.execute(wanted.order_by(notices.c.opened_ns, notices.c.id))]
 
-    def _past(self, connection: sa.Connection, record: Record) -> list[Mapping[str, Any]]:
+    def _past(self, connection: sa.Connection, record: Record) -> Sequence[Mapping[str, Any]]:
         started = record.at_ns - int(float(record.data.get("seconds") or 0) * SECOND)
         wanted = (
             sa.select(runs.c.seconds, runs.c.data)

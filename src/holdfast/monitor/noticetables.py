@@ -1,4 +1,4 @@
-"""The journal's tables of notices and deliveries as SQLAlchemy Core knows them; step 0002 of the migrations makes them."""
+"""The journal's tables of notices and deliveries as SQLAlchemy Core knows them; migration 0002 makes them."""
 
 from __future__ import annotations
 

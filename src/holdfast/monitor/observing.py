@@ -105,7 +105,9 @@ class Observer:
         elif outcome == "partial":
             yield from self._good(record, subject, "failed")
             if self._is_news(record):
-                yield self._bad(record, "partial", subject, "warning", f"{_what(record)} is incomplete", self._why(record))
+                yield self._bad(
+                    record, "partial", subject, "warning", f"{_what(record)} is incomplete", self._why(record)
+                )
         elif outcome == "ok":
             yield from self._good(record, subject, "failed", "partial")
             if record.operation == "check" and not record.data.get("problems"):
@@ -181,8 +183,12 @@ class Observer:
             yield from self._good(record, vault_subject(record), "space")
             return
         level = "error" if share < self._settings.space / 2 else "warning"
-        message = f"{size_text(free)} of {size_text(total)} are free ({share:.1f}%, wanted are {self._settings.space:g}%)."
-        yield self._bad(record, "space", vault_subject(record), level, f"The vault {record.vault} is nearly full", message)
+        message = (
+            f"{size_text(free)} of {size_text(total)} are free ({share:.1f}%, wanted are {self._settings.space:g}%)."
+        )
+        yield self._bad(
+            record, "space", vault_subject(record), level, f"The vault {record.vault} is nearly full", message
+        )
 
     def _lock(self, record: Record) -> Iterator[Observation]:
         if record.kind == "lock.removed":
@@ -199,7 +205,9 @@ class Observer:
             yield from self._good(record, "health", "health")
             return
         level = "critical" if any(check.get("severity") == "critical" for check in failed) else "error"
-        lines = [f"{check.get('name')}: {check.get('message', '')} {check.get('action', '')}".rstrip() for check in failed]
+        lines = [
+            f"{check.get('name')}: {check.get('message', '')} {check.get('action', '')}".rstrip() for check in failed
+        ]
         items = tuple(str(check.get("name")) for check in failed)
         title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
         yield self._bad(record, "health", "health", level, title, "\n".join(lines), items=items)

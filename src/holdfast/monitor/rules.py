@@ -1,9 +1,9 @@
 """Pure: facts and open notices in, decisions out. When people are told what, told again, and told that it is over.
 
-At most one notice of a rule and a subject is open. It is told when it begins, when it gets worse, again every ``repeat``
-until it is over or acknowledged, to more people if nobody acknowledges it, and when it is over. Nothing here looks at a
-clock, a file or a network: the same input gives the same decisions, so that a process that is killed can be followed by
-another one.
+At most one notice of a rule and a subject is open. It is told when it begins, when it gets worse, again every
+``repeat`` until it is over or acknowledged, to more people if nobody acknowledges it, and when it is over. Nothing here
+looks at a clock, a file or a network: the same input gives the same decisions, so that a process that is killed can be
+followed by another one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def decide(
     """What ``records`` (those since the last look, in their order) and the time that went by mean.
 
     ``expectations`` are all that hold now: a notice ``overdue`` of something that is expected no longer is closed.
-    Without ``overdue`` (more facts are to come) nothing is concluded from the time. The steps are to be recorded together with how far the records were read, in one transaction.
+    Without ``overdue`` (more facts are to come) nothing is concluded from the time. The steps are to be recorded
+    together with how far the records were read, in one transaction.
     """
     book = _Book(open_notices, now_ns, settings)
     explained = frozenset(
@@ -209,9 +210,7 @@ def escalation_due(notice: Notice, settings: NoticeSettings) -> int | None:
     return notice.opened_ns + _ns(escalation.after)
 
 
-def _overdue(
-    expectations: Sequence[Expectation], book: _Book, now_ns: int, source: str
-) -> Iterator[Observation]:
+def _overdue(expectations: Sequence[Expectation], book: _Book, now_ns: int, source: str) -> Iterator[Observation]:
     rule_of = {"backup": "overdue", "drill": "drill"}
     expected = {(rule_of[each.kind], f"overdue/{each.subject}") for each in expectations}
     for notice in list(book.open.values()):
@@ -226,7 +225,9 @@ def _overdue(
         noun = {"backup": "snapshot", "drill": "drill"}[each.kind]
         where = f" in {each.vault}" if each.vault else ""
         age = duration_text((now_ns - each.since_ns) / SECOND)
-        last = f"There was none since {time_text(each.since_ns)[:16].replace('T', ' ')} UTC, when the plan was first seen"
+        last = (
+            f"There was none since {time_text(each.since_ns)[:16].replace('T', ' ')} UTC, when the plan was first seen"
+        )
         if not each.never:
             last = f"The last is of {time_text(each.since_ns)[:16].replace('T', ' ')} UTC ({age} ago)"
         message = f"{last}; one every {duration_text(each.every)} is expected. Does its schedule still run?"
@@ -235,9 +236,7 @@ def _overdue(
         yield Observation(rule, subject, at_ns, "bad", "error", title, message, each.plan, data={"source": source})
 
 
-def _next_look(
-    book: _Book, expectations: Sequence[Expectation], now_ns: int, settings: NoticeSettings
-) -> int | None:
+def _next_look(book: _Book, expectations: Sequence[Expectation], now_ns: int, settings: NoticeSettings) -> int | None:
     times = [each.since_ns + _ns(each.every) + 1 for each in expectations]
     for notice in book.open.values():
         times += [due for due in (repeat_due(notice, settings), escalation_due(notice, settings)) if due is not None]

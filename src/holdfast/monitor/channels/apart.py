@@ -92,6 +92,8 @@ def _result(out: bytes) -> Sent:
         if told["ok"]:
             return Sent()
         refused = told.get("code") in REFUSED
-        return Sent(str(told["error"]) or "it failed", str(told.get("hint", "")), refused, float(told.get("retry_after", 0)))
+        return Sent(
+            str(told["error"]) or "it failed", str(told.get("hint", "")), refused, float(told.get("retry_after", 0))
+        )
     except (ValueError, KeyError, TypeError):
         return Sent("the process that sends ended without a word")

@@ -41,7 +41,9 @@ class Apprise:
         logger.addHandler(heard)
         logger.propagate = False  # what it says may hold the URL, or a topic that is as good as a password
         try:
-            sender = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Holdfast", app_desc="Holdfast", secure_logging=True))
+            sender = apprise.Apprise(
+                asset=apprise.AppriseAsset(app_id="Holdfast", app_desc="Holdfast", secure_logging=True)
+            )
             if not sender.add(self._url(message)):
                 raise Invalid(
                     f"apprise does not understand the channel's {self._service}:// URL",

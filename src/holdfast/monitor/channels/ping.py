@@ -1,4 +1,4 @@
-"""A dead man's switch: a service that raises the alarm when it does not hear from us, in the manner of healthchecks.io."""
+"""A dead man's switch: a service that raises the alarm when it hears nothing from us, as healthchecks.io does."""
 
 from __future__ import annotations
 

@@ -114,4 +114,6 @@ def _answer(host: str, code: int, what: str) -> Invalid | Unavailable:
 
 
 def _domain(host: str) -> str:
-    return "".join(letter for letter in host if letter.isascii() and (letter.isalnum() or letter in ".-")) or "localhost"
+    return (
+        "".join(letter for letter in host if letter.isascii() and (letter.isalnum() or letter in ".-")) or "localhost"
+    )

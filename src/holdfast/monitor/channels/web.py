@@ -58,8 +58,8 @@ def refusal(host: str, status: int, retry_after: str | None = None) -> HoldfastE
         )
     if status in _REFUSALS:
         return Invalid(f"{host} refuses it ({status})", hint="Is the address right?")
-    context = {"retry_after": int(retry_after)} if retry_after and retry_after.isascii() and retry_after.isdigit() else {}
-    return Unavailable(f"{host} answers with an error ({status})", **context)
+    asked = int(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0
+    return Unavailable(f"{host} answers with an error ({status})", retry_after=asked)
 
 
 def _without_login(url: str) -> tuple[str, str]:
