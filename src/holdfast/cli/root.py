@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repair": ("repair", "Mend a damaged vault: its index, packs and snapshots."),
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
+    "schedule": ("schedule", "Let this machine start everything by itself."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),
     "storage": ("storage", "Try out places where vaults are kept."),

@@ -50,10 +50,22 @@ class HookCommand:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A vault, by name, that gets copies of a plan's snapshots, and what it keeps of them (empty: all)."""
+    """A vault, by name, that gets copies of a plan's snapshots, what it keeps of them (empty: all), and when, as for
+    cron (empty: when somebody says so)."""
 
     to: str
     keep: Policy
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTimes:
+    """When a plan's work is due, as for cron; empty: when somebody says so. ``read_data`` is how much a check reads."""
+
+    backup: str = ""
+    check: str = ""
+    read_data: str = ""
+    drill: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,7 @@ class NamedPlan:
     before: tuple[HookCommand, ...]
     after: tuple[HookCommand, ...]
     on_failure: tuple[HookCommand, ...]
+    times: PlannedTimes = PlannedTimes()
 
     @property
     def mark(self) -> str:
@@ -181,10 +194,16 @@ class Settings:
             host=found.host or "",
             note=found.note or "",
             keep=_policy(found.keep),
-            copies=tuple(CopyTarget(copy.to, _policy(copy.keep)) for copy in found.copies),
+            copies=tuple(CopyTarget(copy.to, _policy(copy.keep), copy.schedule or "") for copy in found.copies),
             before=tuple(map(_hook, hooks.before)) if hooks else (),
             after=tuple(map(_hook, hooks.after)) if hooks else (),
             on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+            times=PlannedTimes(
+                found.schedule or "",
+                (found.check and found.check.schedule) or "",
+                (found.check and found.check.read_data) or "",
+                (found.drill and found.drill.schedule) or "",
+            ),
         )
 
     def _whole(self, path: str) -> str:
