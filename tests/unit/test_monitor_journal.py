@@ -18,6 +18,7 @@ from holdfast.monitor.journal import Journal
 from holdfast.monitor.outbox import Outbox
 from holdfast.monitor.process import this_process
 from holdfast.monitor.record import make
+from holdfast.monitor.salvage import open_sound
 from holdfast.monitor.schema import METADATA
 
 
@@ -301,3 +302,39 @@ def test_ids_are_unique_even_in_one_instant() -> None:
     fact = item_failed()
     ids = {make(fact, at_ns=NOON, random=os.urandom, host="h", role="r", pid=1).id for _ in range(1000)}
     assert len(ids) == 1000
+
+
+@pytest.mark.parametrize("how", ["overwritten", "front", "marked"])
+def test_a_damaged_journal_is_set_aside_and_rebuilt(tmp_path: Path, how: str) -> None:
+    outbox = new_outbox(tmp_path)
+    with journal(tmp_path) as found:
+        for n in range(900):
+            outbox.append(item_failed(f"/{n}"), run="R")
+        start(outbox, "01A", plan="docs")
+        finish(outbox, "01A", plan="docs")
+        found.drain(tmp_path / "outbox")
+    path = tmp_path / "journal.db"
+    raw = bytearray(path.read_bytes())
+    pages = len(raw) // 4096
+    if how == "overwritten":
+        path.write_bytes(b"no database at all" * 1000)
+    elif how == "front":
+        raw[4096 * (pages // 2) : 4096 * (pages // 2 + 3)] = b"\xaa" * 4096 * 3
+        path.write_bytes(raw)
+        (tmp_path / "journal.db.damaged").touch()
+    else:
+        (tmp_path / "journal.db.damaged").touch()  # found sound after all
+    told: list[str] = []
+    outbox.append(item_failed("/new"))
+    with open_sound(f"sqlite:///{path}", tell=told.append) as found:
+        found.drain(tmp_path / "outbox")
+        rebuilt = found.facts(kinds=["journal.rebuilt"])
+        known = set(paths(found))
+    assert "/new" in known
+    if how == "marked":
+        assert not told and not rebuilt and len(known) == 901
+    else:
+        assert len(told) == len(rebuilt) == 1
+        assert Path(rebuilt[0].data["aside"]).exists()
+        assert len(known) == 1 if how == "overwritten" else 500 < len(known) <= 901
+    assert not (tmp_path / "journal.db.damaged").exists()

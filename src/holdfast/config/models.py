@@ -193,6 +193,13 @@ class Schedules(Section):
     prune: ScheduleOrOff = Field("30 5 * * 0", description="When archives whose plans forget are pruned, or off.")
 
 
+def _journal(text: str) -> str:
+    scheme, mark, _ = _without_password(text).partition("://")
+    if mark and scheme not in ("sqlite", "postgresql"):
+        raise ValueError("a path is wanted, or a URL: sqlite:////path or postgresql://host/database")
+    return text
+
+
 class Configuration(Section):
     """holdfast.yaml: vaults, plans, and who is told."""
 
@@ -205,9 +212,12 @@ class Configuration(Section):
     notify: Annotated[Notify, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Notify.model_validate({}), description="How people are told."
     )
-    schedules: Annotated[Schedules, BeforeValidator(_nothing)] = Field(
-        default_factory=lambda: Schedules.model_validate({}), description="What this machine starts by itself."
-    )
     health: Annotated[Health, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
+    )
+    journal: Annotated[str, AfterValidator(_journal)] | None = Field(
+        None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
+    )
+    schedules: Annotated[Schedules, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Schedules.model_validate({}), description="What this machine starts by itself."
     )

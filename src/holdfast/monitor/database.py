@@ -22,6 +22,9 @@ except ImportError:  # not on Windows
 BUSY_SECONDS = 30.0
 """How long a writer waits for its turn."""
 
+DAMAGED = ".damaged"
+"""What is put behind the name of a database in which damage was met, until somebody rebuilds it."""
+
 _TURN = 0x686F6C646661  # "holdfa": the number of PostgreSQL's advisory lock that writers take turns with
 _POLL = 0.02
 
@@ -52,7 +55,7 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction that no other writer is beside. Committed at the end, undone by an exception."""
-        with self._turn(), self._translated(), self.engine.connect() as connection:
+        with self.turn(), self._translated(), self.engine.connect() as connection:
             writer = connection.execution_options(holdfast_writes=True)
             with writer.begin():
                 if not self.is_sqlite:
@@ -68,7 +71,7 @@ class Database:
     def prepare(self) -> None:
         """Say of a new SQLite database, once and for all, that it has a write-ahead log: so readers wait for nobody."""
         if self.is_sqlite:
-            with self._turn(), self._translated(), contextlib.closing(self.engine.raw_connection()) as connection:
+            with self.turn(), self._translated(), contextlib.closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA journal_mode=WAL")
 
     def close(self) -> None:
@@ -76,7 +79,8 @@ class Database:
             self.engine.dispose()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
+        """Keep other writers of an SQLite database away."""
         if not self.is_sqlite or fcntl is None:
             yield
             return
@@ -121,12 +125,17 @@ class Database:
             return Unavailable(f"the journal at {self.name} does not answer: {text}", hint=hint)
         said = f"the journal {self.path}: {text}"
         if "malformed" in text or "not a database" in text or "corrupt" in text or "disk image" in text:
-            return Corrupt(said, hint="It will be set aside and rebuilt from what can be read.", path=self.path)
+            self._mark_damaged()
+            return Corrupt(said, hint="The next command sets it aside and rebuilds it from what can be read.")
         if "full" in text:
             return NoSpace(said, hint="Free some space on the disk of the state folder.")
         if "readonly" in text or "unable to open" in text:
             return Denied(said, hint="Look at the owner and the permissions of the state folder.")
         return Unavailable(said, hint="Try again.")
+
+    def _mark_damaged(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.path + DAMAGED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _parsed(url: str) -> sa.URL:

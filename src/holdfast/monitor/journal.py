@@ -185,6 +185,12 @@ class Journal:
             raise Invalid(f"several runs have ids that begin with {id_prefix}", hint="Give more of it.")
         return found[0]
 
+    def inner_runs(self, parents: Sequence[str]) -> list[RunRow]:
+        """The runs that began inside of those with these ids, the oldest first."""
+        wanted = sa.select(*RUN_COLUMNS).where(runs.c.parent.in_(parents)).order_by(runs.c.started_ns, runs.c.id)
+        with self._database.reading() as connection:
+            return [run_of(row) for row in connection.execute(wanted)]
+
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Write to the journal, alone: committed at the end, undone by an exception."""

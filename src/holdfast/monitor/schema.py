@@ -68,6 +68,7 @@ runs = Table(
     Column("message", Text, nullable=False),
     Column("data", JSON, nullable=False),
     Index("runs_started", "started_ns"),
+    Index("runs_parent", "parent", sqlite_where=text("parent <> ''"), postgresql_where=text("parent <> ''")),
     Index("runs_of", "operation", "plan", "vault", "started_ns"),
     Index(
         "runs_open",

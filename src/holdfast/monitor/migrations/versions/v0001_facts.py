@@ -56,6 +56,8 @@ def upgrade() -> None:
         sa.Column("data", sa.JSON, nullable=False),
     )
     op.create_index("runs_started", "runs", ["started_ns"])
+    inner = sa.text("parent <> ''")
+    op.create_index("runs_parent", "runs", ["parent"], sqlite_where=inner, postgresql_where=inner)
     op.create_index("runs_of", "runs", ["operation", "plan", "vault", "started_ns"])
     running = sa.text("finished_ns IS NULL")
     op.create_index("runs_open", "runs", ["host"], sqlite_where=running, postgresql_where=running)
