@@ -36,7 +36,7 @@ class FakeClock:
 _count = 0
 
 
-def fact(kind: str, at: float = 0.0, **fields: Any) -> Record:
+def fact(kind: str, at: float = 0.0, /, **fields: Any) -> Record:
     """A record ``at`` seconds after ``START``; what is no field of a record goes into its data."""
     global _count
     _count += 1

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.noticekit import ALL, HOUR, START, Life, fact, finished
 
 from holdfast.monitor.notice import (
     SECOND,
@@ -24,7 +25,6 @@ from holdfast.monitor.notice import (
 from holdfast.monitor.quiet import first_loud, is_quiet, minutes
 from holdfast.monitor.record import Record
 from holdfast.monitor.rules import decide
-from tests.noticekit import ALL, HOUR, START, Life, fact, finished
 
 ONE = NoticeSettings(channels=("phone",))
 
@@ -106,7 +106,29 @@ def test_damage_is_critical_and_only_a_good_check_ends_it() -> None:
     assert found.open[0].level == "critical"
     assert found.open[0].times == 40
     assert life.look(60, finished("ok", 60)).open != ()
-    assert life.told(90, finished("ok", 90, operation="check", plan="")) == [("resolved", "damage", "phone")]
+    assert life.told(90, finished("ok", 90, operation="check", plan="", packs=3, packs_read=3)) == [
+        ("resolved", "damage", "phone")
+    ]
+
+
+def test_damage_that_was_found_by_reading_is_over_when_all_was_read_or_mended() -> None:
+    def check(at: float, read: int) -> Record:
+        return finished("ok", at, operation="check", plan="", packs=10, packs_read=read)
+
+    deep = fact("damage.found", vault="home", kind="pack.corrupt", operation="check")
+    shallow = fact("damage.found", vault="home", kind="pack.missing", operation="check")
+    for damage, ends in (
+        ((deep,), [check(3, 10)]),
+        ((deep, shallow), [check(3, 10)]),
+        ((shallow,), [check(3, 0)]),
+        ((deep,), [finished("ok", 3, operation="repair", plan=""), check(4, 0)]),
+    ):
+        life = Life(ONE)
+        life.look(0, *damage)
+        if len(damage) > 1 or damage[0] is deep:
+            assert life.look(1, check(1, 0)).open, "a look at the index says nothing of the data"
+            assert life.look(2, check(2, 9)).open
+        assert life.told(9, *ends)[-1] == ("resolved", "damage", "phone")
 
 
 def test_a_snapshot_that_shrank_is_told_and_stays_so_until_that_is_usual() -> None:
@@ -175,7 +197,8 @@ def test_what_is_expected_no_longer_is_closed_without_a_word_unless_another_conf
     life.expectations = []
     assert life.look(2 * HOUR).steps == ()
     life.settings = replace(ONE, source="/etc/a.yaml")
-    assert life.told(2 * HOUR) == [("resolved", "overdue", "phone")]
+    assert actions(life.look(2 * HOUR).steps) == [("closed", "overdue")]
+    assert life.open == ()
 
 
 def test_an_open_problem_is_repeated_until_somebody_says_that_he_knows() -> None:

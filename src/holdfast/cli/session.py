@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 
+from holdfast.app.attend import attend
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
 from holdfast.cli.console import Console
@@ -64,6 +66,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         ask=_asker(),
         environ=environ,
     )
+    common.afterwards = partial(attend, replace(context, warn=_aside) if common.json else context)
     try:
         yield Session(console, context)
     except Unavailable as error:
@@ -73,6 +76,11 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         raise
     finally:
         console.clear()
+
+
+def _aside(words: str) -> None:
+    """Say what comes after the summary, which is the last event with ``--json``."""
+    sys.stderr.write(f"holdfast: {words}\n")
 
 
 def _bytes(kibibytes: int | None) -> int | None:

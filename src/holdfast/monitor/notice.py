@@ -42,8 +42,10 @@ class Observation:
     """What one fact, or its absence, says about one subject.
 
     ``state``: ``bad`` holds until a ``good`` one of the same rule and subject comes; an ``event`` has no end that could
-    be seen, and ``news`` is told once and needs nobody. ``subject`` is a key such as ``backup/documents/home``;
-    ``plan`` is for routes. ``items`` are parts that are bad (names of checks): a new one makes the notice worse.
+    be seen, and ``news`` is told once and needs nobody; ``gone`` ends it without a word; ``mended`` means that a damage
+    counts as gone once a check sees none, though the check reads no data (``data["deep"]``). ``subject`` is a key such
+    as ``backup/documents/home``; ``plan`` is for routes. ``items`` are parts that are bad (names of checks): a new one
+    makes the notice worse.
     """
 
     rule: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from holdfast.monitor.notice import NoticeSettings, Observation
@@ -14,6 +16,9 @@ Past = Callable[[Record], Sequence[Mapping[str, Any]]]
 
 WATCHED = frozenset({"backup", "check", "copy", "prune", "forget", "drill", "run", "repair", "report", "schedule"})
 """Operations whose failure is told to people who are not there. Whoever restores, or opens a vault, sees it himself."""
+
+_SHALLOW = re.compile(r"(index|snapshot|tree|key|config)\.|.*\.missing$")
+"""Kinds of damage that every check sees; others show only where the data is read."""
 
 _MISTYPED = frozenset({"invalid", "not_found", "usage"})
 _VERBS = {
@@ -110,8 +115,13 @@ class Observer:
                 )
         elif outcome == "ok":
             yield from self._good(record, subject, "failed", "partial")
-            if record.operation == "check" and not record.data.get("problems"):
-                yield from self._good(record, vault_subject(record), "damage")
+            if record.operation == "check":
+                packs, read = (_number(record.data.get(name)) or 0 for name in ("packs", "packs_read"))
+                deep = {"deep": read >= packs}
+                yield Observation("damage", vault_subject(record), record.at_ns, "good", plan=record.plan, data=deep)
+            elif record.operation == "repair":
+                mended = {"deep": False}
+                yield Observation("damage", vault_subject(record), record.at_ns, "mended", data=mended)
             elif record.operation == "drill":
                 yield from self._good(record, subject, "drill")
         if outcome in ("ok", "partial") and record.vault:
@@ -163,7 +173,9 @@ class Observer:
         self._explained.add(record.run)
         title = f"Damage in the vault {record.vault}" if record.vault else "Damage in a vault"
         hint = "Look with 'holdfast check', mend with 'holdfast repair', and look after the disk."
-        yield self._bad(record, "damage", vault_subject(record), "critical", title, f"{record.message} {hint}")
+        level = "warning" if record.level == "warning" else "critical"
+        found = self._bad(record, "damage", vault_subject(record), level, title, f"{record.message} {hint}")
+        yield replace(found, data={**found.data, "deep": not _SHALLOW.match(str(record.data.get("kind", "")))})
 
     def _drill(self, record: Record) -> Iterator[Observation]:
         subject = subject_of("drill", record.plan, record.vault)
@@ -222,6 +234,8 @@ class Observer:
         channel = str(record.data.get("channel", ""))
         if record.kind == "notice.sent":
             yield Observation("channel", f"channel/{channel}", record.at_ns, "good", channel=channel)
+        elif record.data.get("test"):
+            return  # whoever tries a channel out sees it himself
         elif (_number(record.data.get("attempt")) or 0) >= PERSISTENT or record.data.get("refused"):
             title = f"The channel {channel} does not work"
             message = f"{record.data.get('error', '')} What it should have told is tried again."

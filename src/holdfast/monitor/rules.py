@@ -71,9 +71,9 @@ class _Book:
     def take(self, observation: Observation) -> None:
         """Change what ``observation`` changes."""
         notice = self.open.get((observation.rule, observation.subject))
-        if observation.state == "good":
+        if observation.state in ("good", "gone", "mended"):
             if notice is not None:
-                self._resolve(notice, observation.at_ns)
+                self._better(notice, observation)
         elif notice is None:
             self._raise(observation)
         else:
@@ -126,7 +126,7 @@ class _Book:
             times=notice.times + (observation.rule != "overdue"),
             run=observation.run,
             items=tuple(dict.fromkeys((*notice.items, *observation.items))),
-            data={**notice.data, **observation.data},
+            data={**notice.data, **observation.data, **_deepest(notice, observation)},
         )
         if worse:
             # Whoever said "I know" did not know this.
@@ -134,12 +134,18 @@ class _Book:
         elif changed != notice:
             self._keep("counted", changed)
 
-    def _resolve(self, notice: Notice, at_ns: int) -> None:
-        if notice.tells:
+    def _better(self, notice: Notice, observation: Observation) -> None:
+        deep = bool(notice.data.get("deep"))
+        if observation.state == "mended":
+            if deep:
+                self._keep("counted", replace(notice, data={**notice.data, **observation.data}))
+        elif deep and not observation.data.get("deep"):
+            return  # it was found by reading what this look did not read
+        elif notice.tells and observation.state == "good":
             channels = channels_for("recovered", notice.plan, self._settings, but=str(notice.data.get("channel", "")))
-            self._end("resolved", notice, at_ns, channels)
+            self._end("resolved", notice, observation.at_ns, channels)
         else:
-            self._end("closed", notice, at_ns)
+            self._end("closed", notice, observation.at_ns)
 
     def _tell(self, action: str, notice: Notice, channels: Sequence[str]) -> None:
         tells = self._tells(notice, channels)
@@ -161,6 +167,11 @@ class _Book:
 
     def _channels(self, notice: Notice) -> tuple[str, ...]:
         return channels_for(notice.rule, notice.plan, self._settings, but=str(notice.data.get("channel", "")))
+
+
+def _deepest(notice: Notice, observation: Observation) -> dict[str, bool]:
+    """Of several damages the one that only shows where data is read decides which check ends them all."""
+    return {"deep": True} if notice.data.get("deep") or observation.data.get("deep") else {}
 
 
 def channels_for(rule: str, plan: str, settings: NoticeSettings, *, but: str = "") -> tuple[str, ...]:
@@ -216,7 +227,7 @@ def _overdue(expectations: Sequence[Expectation], book: _Book, now_ns: int, sour
     for notice in list(book.open.values()):
         own = notice.data.get("source", source) == source  # what another configuration expects is not ours to close
         if own and notice.subject.startswith("overdue/") and notice.key not in expected:
-            yield Observation(notice.rule, notice.subject, now_ns, "good", plan=notice.plan)
+            yield Observation(notice.rule, notice.subject, now_ns, "gone", plan=notice.plan)
     for each in expectations:
         rule, subject = rule_of[each.kind], f"overdue/{each.subject}"
         if now_ns <= each.since_ns + _ns(each.every):

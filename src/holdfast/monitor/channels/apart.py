@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,8 @@ _BOOT = (
     "from holdfast.monitor.channels.child import serve; serve()"
 )
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+_PIPE_BYTES = 4096
+"""So much goes into a pipe at once on every system, though nobody reads yet."""
 _START_SECONDS = 10.0
 """Beside the time for sending: a machine under load takes seconds to start an interpreter and load libraries."""
 
@@ -44,25 +47,49 @@ class Sent:
         return not self.error
 
 
+class Sending:
+    """One message on its way. The process begins at once; :meth:`result` has to be called, and ends it."""
+
+    def __init__(self, spec: ChannelSpec, message: Message) -> None:
+        self._seconds = spec.seconds
+        self._began = time.monotonic()
+        self._job: bytes | None = json.dumps({"spec": asdict(spec), "message": message.to_json()}).encode()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._trouble = ""
+        try:
+            self._process = _started()
+            pipe = self._process.stdin
+            if len(self._job) <= _PIPE_BYTES and pipe is not None:
+                pipe.write(self._job)
+                pipe.close()
+                self._process.stdin = self._job = None
+        except OSError as error:
+            self._trouble = f"cannot start the process that sends: {error.strerror}"
+
+    def result(self) -> Sent:
+        """How it went; waits until the time for sending, and for the start of a process, is over. Never raises an
+        ``Exception``."""
+        process = self._process
+        if process is None:
+            return Sent(self._trouble)
+        try:
+            left = self._seconds + _START_SECONDS - (time.monotonic() - self._began)
+            out, _ = process.communicate(self._job, max(0.05, left))
+        except subprocess.TimeoutExpired:
+            return Sent(f"it was not sent within {self._seconds:g} s")
+        except OSError as error:
+            return Sent(f"the process that sends ended early: {error.strerror}")
+        finally:
+            _end(process)
+        return _result(out)
+
+
 def send_apart(spec: ChannelSpec, message: Message) -> Sent:
-    """Send ``message``; returns within ``spec.seconds`` and the start of a process. Never raises an ``Exception``."""
-    job = json.dumps({"spec": asdict(spec), "message": message.to_json()}).encode()
-    try:
-        process = started()
-    except OSError as error:
-        return Sent(f"cannot start a process: {error.strerror}")
-    try:
-        out, _ = process.communicate(job, spec.seconds + _START_SECONDS)
-    except subprocess.TimeoutExpired:
-        return Sent(f"it was not sent within {spec.seconds:g} s")
-    except OSError as error:
-        return Sent(f"the process that sends ended early: {error.strerror}")
-    finally:
-        end(process)
-    return _result(out)
+    """Send ``message`` and wait for how it went."""
+    return Sending(spec, message).result()
 
 
-def started() -> subprocess.Popen[bytes]:
+def _started() -> subprocess.Popen[bytes]:
     """A process that waits for its job, out of reach of Ctrl-C. Raises ``OSError``."""
     debug = os.environ.get("HOLDFAST_DEBUG") == "1"
     return subprocess.Popen(
@@ -74,7 +101,7 @@ def started() -> subprocess.Popen[bytes]:
     )
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Make sure that ``process``, and what it started, is no more."""
     if process.poll() is None:
         with suppress(ProcessLookupError, PermissionError):
