@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,12 +64,3 @@ def _is_needed(context: Context, attention: Attention) -> bool:
     if not recorder.all_ok or recorder.watched or attention.open:
         return True
     return attention.due_ns is not None and context.clock.now_ns() >= attention.due_ns
-
-
-def remember(context: Context, mark: str, due_ns: int | None, open_count: int, channels: int) -> None:
-    """Leave word for the next command. A state folder that cannot be written costs it time, and nothing else."""
-    folder = context.paths.state / "status"
-    try:
-        save(folder, replace(load(folder), due_ns=due_ns, open=open_count, channels=channels, mark=mark))
-    except OSError:
-        return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from holdfast.app.status import read, write
@@ -52,3 +53,9 @@ def mark_of(path: Path) -> str:
     except OSError:
         return str(path)
     return f"{path}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def remember(folder: Path, mark: str, due_ns: int | None, open_count: int, channels: int) -> None:
+    """Leave word for the next command. A state folder that cannot be written costs it time, and nothing else."""
+    with suppress(OSError):
+        save(folder, replace(load(folder), due_ns=due_ns, open=open_count, channels=channels, mark=mark))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from holdfast.app.attention import load, mark_of, save
+from holdfast.app.attention import load, mark_of, remember, save
 from holdfast.app.channels import lines
 from holdfast.app.context import Context, hostname, username
 from holdfast.app.journal import open_journal
@@ -59,9 +60,7 @@ def send_notices(context: Context, *, seconds: float) -> Told:
     except (Unavailable, Denied, Corrupt) as error:
         _tell_without_journal(context, settings, chosen, error)
         raise
-    from holdfast.app.attend import remember
-
-    remember(context, mark_of(settings.path), told.due_ns, len(told.open), len(chosen.channels))
+    remember(context.paths.state / "status", mark_of(settings.path), told.due_ns, len(told.open), len(chosen.channels))
     return told
 
 
@@ -234,9 +233,5 @@ def _tell_without_journal(context: Context, settings: Settings, chosen: NoticeSe
         opened = line.open()
         reached += isinstance(opened, ChannelSpec) and send_apart(opened, message).ok
     if reached:
-        from dataclasses import replace
-
-        try:
+        with suppress(OSError):
             save(folder, replace(attention, told_ns=now))
-        except OSError:
-            return

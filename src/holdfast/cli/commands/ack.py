@@ -18,8 +18,8 @@ from holdfast.cli.session import session
 def command(common: Common, notice: str) -> int:
     """Say that you know of a notice.
 
-    NOTICE is its id, or the beginning of it; without one, the only one that nobody knows of is meant. It is then neither
-    repeated nor told to more people, unless it gets worse; that it is over is told all the same.
+    NOTICE is its id, or the beginning of it; without one, the only one that nobody knows of is meant. It is then
+    neither repeated nor told to more people, unless it gets worse; that it is over is told all the same.
     """
     from holdfast.app.notices import acknowledge
 
