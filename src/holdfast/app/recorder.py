@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Recorder:
-    """What the runs of one command came to; ``outbox`` is made when the first of them begins."""
+    """What the runs of one command came to; ``outbox`` is made when the first of them begins. ``watched``: one of them
+    is of a kind that may have to be told though it was ok (see ``app.attend``)."""
 
     outbox: Outbox | None = None
     outcomes: list[str] = field(default_factory=list)
+    watched: bool = False
 
     @property
     def all_ok(self) -> bool:

@@ -193,6 +193,8 @@ def _outbox(context: Context) -> Outbox:
 def _end(context: Context, recording: Recording, ending: Ending) -> None:
     fact = recording.end(ending)
     context.recorder.outcomes.append(ending.outcome)
+    # A plan's snapshot may have shrunk; a report is to be sent; what health found may be over.
+    context.recorder.watched |= bool(recording.where["plan"]) or recording.where["operation"] in ("report", "health")
     from holdfast.app.status import leave_status
 
     leave_status(context, recording, fact)

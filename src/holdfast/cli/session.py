@@ -66,7 +66,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         ask=_asker(),
         environ=environ,
     )
-    common.at_end = partial(settle, context)
+    common.afterwards = partial(settle, replace(context, warn=_aside) if common.json else context)
     try:
         yield Session(console, context)
     except Unavailable as error:
@@ -76,6 +76,11 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         raise
     finally:
         console.clear()
+
+
+def _aside(words: str) -> None:
+    """Say what comes after the summary, which is the last event with ``--json``."""
+    sys.stderr.write(f"holdfast: {words}\n")
 
 
 def _bytes(kibibytes: int | None) -> int | None:
