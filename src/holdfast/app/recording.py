@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
-from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace
+from holdfast.kernel.errors import Cancelled, HoldfastError, Locked, NoSpace
 from holdfast.kernel.events import Emit, Event, Fact
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ def recorded(
     try:
         yield recording
     except BaseException as error:
+        if isinstance(error, Locked):
+            recording.keep(Fact("lock.stuck", error.message, "warning", error.context))
         _end(context, recording, _of_error(error, context, recording.ending))
         raise
     _end(context, recording, recording.ending or Ending("ok", "done"))
