@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,23 @@ from holdfast.config import keyfile
 
 # A key, which unlike a password opens a vault without half a second of derivation.
 PASSWORD = {"HOLDFAST_PASSWORD": keyfile.generate(bytes).decode()}
+
+
+HOLDER = """
+import os, sys
+from holdfast.kernel.clock import SystemClock
+from holdfast.kernel.secret import Secret
+from holdfast.repository import Repository
+from holdfast.storage import open_location
+
+with open(sys.argv[2], "rb") as file:
+    secret = Secret(file.read().strip(), random=True)
+repository = Repository.open(open_location(sys.argv[1]), secret, clock=SystemClock(), random=os.urandom)
+with repository.locks.hold(exclusive=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Holds a vault's lock until its standard input is closed."""
 
 
 @pytest.fixture
@@ -143,6 +161,21 @@ def test_damage_is_a_fact(cli, documents: Path) -> None:
     assert last["outcome"] == "failed" and last["data"]["damage"] >= 1
     facts = [event for event in cli("history", last["id"], "--json").events if event["event"] == "fact"]
     assert any(fact["kind"] == "damage.found" and fact["level"] == "error" for fact in facts)
+
+
+def test_a_lock_in_the_way_is_a_fact(cli, documents: Path) -> None:
+    cli("backup", documents)
+    words = [sys.executable, "-c", HOLDER, cli.default_vault, cli.default_key]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        assert cli("check").code == 11
+        assert holder.stdin is not None
+        holder.stdin.close()
+    last = runs(cli)[0]
+    assert (last["outcome"], last["data"]["error"]["code"]) == ("failed", "locked")
+    facts = [event for event in cli("history", last["id"], "--json").events if event["event"] == "fact"]
+    (stuck,) = [fact for fact in facts if fact["kind"] == "lock.stuck"]
+    assert stuck["data"]["pid"] == holder.pid and stuck["data"]["age_seconds"] >= 0
 
 
 def _start_waiting(cli, plan) -> subprocess.Popen[bytes]:

@@ -100,7 +100,7 @@ def _trend(sizes: tuple[int, ...]) -> str:
     bars = _BARS if "utf" in (sys.stdout.encoding or "").lower() else _ASCII_BARS
     least, most = min(sizes), max(sizes)
     drawn = "".join(bars[(size - least) * 7 // (most - least)] if most > least else bars[3] for size in sizes)
-    return f"{drawn}  {text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} before"
+    return f"{drawn}  ({text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} ago)"
 
 
 def _fields(standing: Standing) -> dict[str, Any]:
