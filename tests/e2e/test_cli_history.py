@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.monitorkit import must_not
 from tests.servers.postgres import Postgres
 
 from holdfast.config import keyfile
+from holdfast.kernel.events import Fact
+from holdfast.monitor.outbox import Outbox
+from holdfast.monitor.record import new_id
 
 # A key, which unlike a password opens a vault without half a second of derivation.
 PASSWORD = {"HOLDFAST_PASSWORD": keyfile.generate(bytes).decode()}
@@ -290,6 +294,23 @@ def test_status_shows_problems_first(cli, plan, documents: Path, tmp_path: Path)
     failed = {event["plan"]: event for event in cli("status", "--json").events[:-1]}["docs"]
     assert failed["last"]["outcome"] == "failed" and "one" in failed["problems"][0]
     assert failed["last_success"]["outcome"] == "ok"
+
+
+def test_status_shows_this_machine_and_watched_commands(cli, plan) -> None:
+    plan()
+    for host, name, operation, outcome in (
+        ("", "nightly", "run", "failed"),
+        ("elsewhere", "docs", "backup", "ok"),
+        ("elsewhere", "other", "run", "ok"),
+    ):
+        outbox = Outbox(state(cli) / "outbox", host=host, on_trouble=must_not)
+        finished = Fact("run.finished", "exit code 3", "info", {"outcome": outcome, "seconds": 1.0})
+        outbox.append(finished, run=new_id(time.time_ns(), os.urandom), operation=operation, plan=name)
+    done = cli("status")
+    assert "nightly  (command)" in done.out and "its last run: failed, exit code 3" in done.out
+    assert "it was never backed up" in done.out and "other" not in done.out
+    assert {run["host"] for run in runs(cli, "--host", "elsewhere")} == {"elsewhere"}
+    assert "elsewhere" in cli("history").out
 
 
 def test_status_of_nothing(cli) -> None:

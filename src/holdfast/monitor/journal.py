@@ -118,6 +118,7 @@ class Journal:
         plan: str | None = None,
         vault: str | None = None,
         run: str | None = None,
+        host: str | None = None,
         levels: Sequence[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -130,7 +131,8 @@ class Journal:
         wanted = sa.select(facts)
         if kinds:
             wanted = wanted.where(sa.or_(*(_is_kind(kind, self._database.is_sqlite) for kind in kinds)))
-        for column, value in ((facts.c.plan, plan), (facts.c.vault, vault), (facts.c.run, run)):
+        exact = ((facts.c.plan, plan), (facts.c.vault, vault), (facts.c.run, run), (facts.c.host, host))
+        for column, value in exact:
             if value is not None:
                 wanted = wanted.where(column == value)
         if run:
@@ -152,6 +154,7 @@ class Journal:
         operations: Sequence[str] = (),
         plan: str | None = None,
         vault: str | None = None,
+        host: str | None = None,
         outcomes: Sequence[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -162,10 +165,9 @@ class Journal:
         wanted = sa.select(*RUN_COLUMNS)
         if operations:
             wanted = wanted.where(runs.c.operation.in_(operations))
-        if plan is not None:
-            wanted = wanted.where(runs.c.plan == plan)
-        if vault is not None:
-            wanted = wanted.where(runs.c.vault == vault)
+        for column, value in ((runs.c.plan, plan), (runs.c.vault, vault), (runs.c.host, host)):
+            if value is not None:
+                wanted = wanted.where(column == value)
         if outcomes:
             wanted = wanted.where(runs.c.outcome.in_(outcomes))
         wanted = _between(wanted, runs.c.started_ns, since_ns, until_ns)
