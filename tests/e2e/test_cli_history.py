@@ -323,14 +323,14 @@ def test_status_of_nothing(cli) -> None:
 def test_status_files_tell_the_last_word(cli, plan, documents: Path, tmp_path: Path) -> None:
     plan()
     cli("backup", "docs", **PASSWORD)
-    told = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").iterdir()}
+    told = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").glob("backup-*.json")}
     by_vault = {each["vault"]: each for each in told.values() if each["operation"] == "backup"}
     assert set(by_vault) == {"", "one", "two"}
     one = by_vault["one"]
     assert (one["schema"], one["plan"], one["outcome"], one["data"]["total_files"]) == (1, "docs", "ok", 3)
     (tmp_path / "one" / "config").unlink()
     cli("backup", "docs", **PASSWORD)
-    again = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").iterdir()}
+    again = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").glob("backup-*.json")}
     assert set(again) == set(told)
     now = next(each for each in again.values() if each["vault"] == "one")
     assert now["outcome"] == "failed" and now["last_success"]["run"] == one["run"]
