@@ -70,7 +70,7 @@ class Journal:
         their ``run.finished``. Raises ``Unavailable``, ``Denied``, ``NoSpace``, ``Corrupt``.
         """
         with self._database.reading() as connection:
-            gone = suspects(connection, self._host)
+            gone = suspects(connection, self._host, self._clock.now_ns())
             known = _cursors(connection, self._named(outbox, ""))
         count = 0
         try:
