@@ -132,12 +132,17 @@ def recorded(
 
 
 def recording(
-    operation: str, told: Callable[[Any], Ending | None], *, about: Callable[..., Mapping[str, Any]] | None = None
+    operation: str,
+    told: Callable[[Any], Ending | None],
+    *,
+    of_vault: bool = True,
+    about: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[Concatenate[Context, Given], Result]], Callable[Concatenate[Context, Given], Result]]:
     """A use case as a run of ``operation``: ``told(result)`` says how it ended.
 
     A dry run (an argument ``dry_run``, or an argument that has such a member) does nothing, so nothing is kept of it.
-    ``about``, called with the arguments behind the context, says what goes with ``run.started``.
+    ``of_vault``: it works on the context's vault. ``about``, called with the arguments behind the context, says what
+    goes with ``run.started``.
     """
 
     def decorate(
@@ -148,7 +153,7 @@ def recording(
             if named.get("dry_run") or any(getattr(word, "dry_run", False) for word in (*words, *named.values())):
                 return use_case(context, *words, **named)
             data = about(*words, **named) if about is not None else {}
-            with recorded(context, operation, vault=label(context), data=data) as this:
+            with recorded(context, operation, vault=label(context) if of_vault else "", data=data) as this:
                 result = use_case(this.context, *words, **named)
                 ending = told(result)
                 if ending is not None:
