@@ -252,6 +252,12 @@ def test_a_last_word_that_still_waits_is_heard_first(tmp_path: Path) -> None:
         assert found.run("01A").outcome == "ok"
 
 
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    with journal(tmp_path) as found, found.transaction() as connection:
+        found.record(connection, item_failed())
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("journal.db*")} == {0}
+
+
 def test_the_newer_journal_is_refused(tmp_path: Path) -> None:
     journal(tmp_path).close()
     with sqlite3.connect(tmp_path / "journal.db") as connection:

@@ -77,8 +77,11 @@ class Database:
             yield connection
 
     def prepare(self) -> None:
-        """Say of a new SQLite database, once and for all, that it has a write-ahead log: so readers wait for nobody."""
+        """Make a new SQLite database, for its owner only, and say once and for all that it has a write-ahead log: so
+        readers wait for nobody."""
         if self.is_sqlite:
+            with contextlib.suppress(OSError):  # SQLite says more about what is wrong
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with self.turn(), self._translated(), contextlib.closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA journal_mode=WAL")
 
