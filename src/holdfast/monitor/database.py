@@ -76,12 +76,16 @@ class Database:
         with self._translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
-    def prepare(self) -> None:
-        """Make a new SQLite database, for its owner only, and say once and for all that it has a write-ahead log: so
-        readers wait for nobody."""
+    def make_private(self) -> None:
+        """Begin a new SQLite database as a file that only its owner may read; what SQLite puts beside it follows."""
         if self.is_sqlite:
             with contextlib.suppress(OSError):  # SQLite says more about what is wrong
-                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+                os.close(os.open(self.path, flags, 0o600))
+
+    def prepare(self) -> None:
+        """Say of a new SQLite database, once and for all, that it has a write-ahead log: so readers wait for nobody."""
+        if self.is_sqlite:
             with self.turn(), self._translated(), contextlib.closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA journal_mode=WAL")
 

@@ -50,6 +50,7 @@ class Journal:
         try:
             if database.is_sqlite:
                 _make_folder(os.path.dirname(database.path))
+                database.make_private()
             with database.reading() as connection:
                 current = migrate.is_current(connection)
             if not current:
