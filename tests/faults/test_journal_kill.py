@@ -92,7 +92,7 @@ def test_a_journal_is_made_whole_or_made_later(tmp_path: Path) -> None:
 
 def test_setting_a_damaged_journal_aside_can_be_killed(tmp_path: Path) -> None:
     outbox = new_outbox(tmp_path)
-    for number in range(30):
+    for number in range(600):
         outbox.append(item_failed(f"/{number}"))
     drain(tmp_path)
     path = tmp_path / "journal.db"
@@ -106,9 +106,8 @@ def test_setting_a_damaged_journal_aside_can_be_killed(tmp_path: Path) -> None:
         with open_sound(url, tell=lambda _message: None) as found:
             found.drain(tmp_path / "outbox")
             assert f"/new{step}" in {each.data["path"] for each in found.facts(kinds=["item.failed"])}
-            assert {f"/{number}" for number in range(20)} <= {
-                each.data["path"] for each in found.facts(kinds=["item.*"])
-            }
+            # One page is lost; which facts were in it depends on where SQLite put them.
+            assert len(found.facts(kinds=["item.failed"])) > 400
     assert not list(tmp_path.glob("journal.db.damaged-*"))
     assert list(tmp_path.glob("journal.db.aside-*"))  # nothing of what was damaged is thrown away
 
