@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.monitorkit import item_failed, journal, names, new_outbox
 
+from holdfast.kernel.errors import NoSpace, Unavailable
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.salvage import open_sound
 
@@ -144,3 +146,20 @@ def test_many_writers_beside_several_readers(tmp_path: Path) -> None:
     found = kept(tmp_path)
     assert len(found) == 1500
     assert set(found) == {f"/{n}/{i}" for n in range(10) for i in range(150)}
+
+
+def test_a_disk_that_is_full_for_the_journal_loses_nothing(tmp_path: Path) -> None:
+    journal(tmp_path).close()
+    outbox = new_outbox(tmp_path)
+    for number in range(500):
+        outbox.append(item_failed(f"/{number}"))
+    drained = killed_at(10**9, lambda: _drain_in_vain(tmp_path))
+    assert drained
+    assert kept(tmp_path) == [f"/{number}" for number in range(500)]
+
+
+def _drain_in_vain(folder: Path) -> None:
+    size = (folder / "journal.db").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 8192, resource.RLIM_INFINITY))
+    with pytest.raises((NoSpace, Unavailable)), journal(folder) as found:
+        found.drain(folder / "outbox")
