@@ -1,7 +1,8 @@
-"""What is left to do when a command has said everything: the outbox must not grow for ever, errors are reported."""
+"""What is left when a command has said everything: tell people, report errors, let the outbox not grow for ever."""
 
 from __future__ import annotations
 
+from holdfast.app.attend import attend
 from holdfast.app.context import Context
 
 DRAIN_AT = 1 << 20
@@ -14,6 +15,7 @@ def settle(context: Context) -> None:
     outbox = context.recorder.outbox
     if outbox is None:
         return
+    attend(context)
     try:
         if outbox.size() > DRAIN_AT:
             from holdfast.app.journal import open_journal

@@ -70,7 +70,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         environ=environ,
     )
     context, end_log = with_log(context, console)
-    common.at_end = partial(_end, context, end_log)
+    common.afterwards = partial(_end, replace(context, warn=_aside) if common.json else context, end_log)
     try:
         yield Session(console, context)
     except Unavailable as error:
@@ -92,6 +92,11 @@ def _end(context: Context, end_log: Callable[[], None]) -> None:
         settle(context)
     finally:
         end_log()
+
+
+def _aside(words: str) -> None:
+    """Say what comes after the summary, which is the last event with ``--json``."""
+    sys.stderr.write(f"holdfast: {words}\n")
 
 
 def _bytes(kibibytes: int | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -15,7 +14,6 @@ from holdfast.config.fields import (
     ReadData,
     Schedule,
     Section,
-    Share,
     Size,
     SpanText,
     Tag,
@@ -25,13 +23,8 @@ from holdfast.config.fields import (
 )
 from holdfast.config.fields import nothing as _nothing
 from holdfast.config.healthmodels import Health
+from holdfast.config.notifymodels import Expect, Notify
 from holdfast.config.outputmodels import Logs, Metrics, Sentry
-
-
-def _url(text: str) -> str:
-    if re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
-        raise ValueError("a URL is wanted, such as ntfys://topic or mailtos://user:password@example.org")
-    return text
 
 
 def _hook(value: object) -> object:
@@ -100,13 +93,6 @@ class Drill(Section):
     queries: dict[Name, tuple[Text, ...]] = Field(
         default_factory=dict, description="Database -> queries that have to give a true value."
     )
-
-
-class Expect(Section):
-    """What is an alarm if it does not come true."""
-
-    every: Duration | None = Field(None, description="A snapshot at least this often, such as 26h.")
-    shrink: Share | None = Field(None, description="An alarm if a snapshot is smaller by this share than the last.")
 
 
 class Hook(Section):
@@ -192,24 +178,6 @@ class PlanSettings(Section):
     drill: Drill | None = Field(None, description="Proving the restore.")
     expect: Expect | None = Field(None, description="What is an alarm if it does not come true.")
     hooks: Hooks | None = Field(None, description="Commands around the backup.")
-
-
-class Rule(Section):
-    """Who hears of what."""
-
-    on: tuple[Annotated[str, Field(pattern="^[a-z][a-z_.]*$")], ...] = Field(
-        min_length=1, description="What happened: failed, overdue, damage, recovered, digest, ..."
-    )
-    to: tuple[Name, ...] = Field(min_length=1, description="The names of channels.")
-
-
-class Notify(Section):
-    """How people are told."""
-
-    channels: dict[Name, Annotated[str, AfterValidator(_url)]] = Field(
-        default_factory=dict, description="Name -> URL of a service, such as ntfys://topic."
-    )
-    rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
 
 
 ScheduleOrOff = Literal["off"] | Schedule
