@@ -70,8 +70,17 @@ class Journal:
         never written again. Emptied files are removed. Runs of this host whose process is gone without a word get
         their ``run.finished``. Raises ``Unavailable``, ``Denied``, ``NoSpace``, ``Corrupt``.
         """
+        count = self._take_in(outbox)
         with self._database.reading() as connection:
             gone = suspects(connection, self._host, self._clock.now_ns())
+        if gone:
+            count += self._take_in(outbox)  # their last word may have come in between
+            with self.transaction() as connection:
+                count += note_dead(connection, gone, self.record)
+        return count
+
+    def _take_in(self, outbox: Path) -> int:
+        with self._database.reading() as connection:
             known = _cursors(connection, self._named(outbox, ""))
         count = 0
         try:
@@ -82,10 +91,9 @@ class Journal:
                 f"the outbox {outbox} cannot be read: {error.strerror}",
                 hint="Look at the owner and the permissions of the state folder.",
             ) from None
-        if gone or known:
+        if known:
             with self.transaction() as connection:
                 _forget_cursors(connection, known)  # of files that were removed by a process that was then killed
-                count += note_dead(connection, gone, self.record)
         return count
 
     def _named(self, outbox: Path, name: str) -> str:
