@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.kernel.errors import Corrupt
+from holdfast.monitor.lines import Row, row_of_line
 from holdfast.monitor.outbox import SUFFIX
 from holdfast.monitor.record import Record
 
@@ -28,7 +29,7 @@ _BEGIN = re.compile(rb'\{"id":"')
 class Part:
     """What was read of a file: the facts, how many lines were none, how the file begins, and where to go on."""
 
-    records: list[Record]
+    rows: list[Row]
     torn: int
     identity: str
     offset: int
@@ -60,8 +61,8 @@ def next_part(path: Path, identity: str, offset: int) -> Part | None:
                 block += more
                 end = block.rfind(b"\n") + 1
                 if end:
-                    records, torn = _understood(block[:end])
-                    return Part(records, torn, start[: min(offset + end, IDENTITY)], offset + end)
+                    rows, torn = _understood(block[:end])
+                    return Part(rows, torn, start[: min(offset + end, IDENTITY)], offset + end)
     except FileNotFoundError:
         pass  # another reader took it away
     return None
@@ -95,29 +96,28 @@ def _careful(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
-def _understood(block: bytes) -> tuple[list[Record], int]:
-    records: list[Record] = []
+def _understood(block: bytes) -> tuple[list[Row], int]:
+    rows: list[Row] = []
     torn = 0
-    from_line = Record.from_line
     for line in block.split(b"\n"):
         if not line:
             continue
         try:
-            records.append(from_line(line))
+            rows.append(row_of_line(line))
         except Corrupt:
             torn += 1
-            records += _behind_torn(line)
-    return records, torn
+            rows += _behind_torn(line)
+    return rows, torn
 
 
-def _behind_torn(line: bytes) -> list[Record]:
+def _behind_torn(line: bytes) -> list[Row]:
     """The fact that was appended to a torn one stands at the end of the same line; the other may lack its end only."""
-    found: list[Record] = []
+    found: list[Row] = []
     for match in _BEGIN.finditer(line, 1):
         with contextlib.suppress(Corrupt):
-            last = Record.from_line(line[match.start() :])
+            last = row_of_line(line[match.start() :])
             with contextlib.suppress(Corrupt):
-                found.append(Record.from_line(line[: match.start()]))
+                found.append(row_of_line(line[: match.start()]))
             return [*found, last]
     return found
 

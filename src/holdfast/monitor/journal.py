@@ -17,6 +17,7 @@ from holdfast.kernel.events import Fact
 from holdfast.monitor import emptying, migrate
 from holdfast.monitor.database import Database
 from holdfast.monitor.died import note_dead, suspects
+from holdfast.monitor.lines import row_of
 from holdfast.monitor.outbox import _hostname
 from holdfast.monitor.record import Record, as_kept, make
 from holdfast.monitor.rows import RUN_COLUMNS, RunRow, add_facts, record_of, run_of, seq_of
@@ -109,7 +110,7 @@ class Journal:
                 part = emptying.next_part(path, identity, offset)
                 if part is None:
                     break
-                count += len(add_facts(connection, part.records))
+                count += add_facts(connection, part.rows)
                 if part.torn:
                     self.record(connection, _torn(path, part.torn))
                 identity, offset = part.identity, part.offset
@@ -228,7 +229,7 @@ class Journal:
                 **where,
             )
         )
-        add_facts(connection, [record])
+        add_facts(connection, [row_of(record)])
         return replace(record, seq=seq_of(connection, record.id))
 
     def close(self) -> None:

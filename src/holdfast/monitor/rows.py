@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from holdfast.monitor.lines import Row, record_of_row
 from holdfast.monitor.record import Record, time_text
 from holdfast.monitor.schema import facts, runs
 
@@ -19,6 +20,15 @@ _OF_START = ("started_ns", "machine", "boot", "pid_space", "pid_started", "pid",
 _OF_END = ("finished_ns", "outcome", "seconds", "message", "data")
 
 STARTED, FINISHED = "run.started", "run.finished"
+
+_COLUMNS = tuple(name for name in Record.__slots__ if name != "seq")
+_KIND = _COLUMNS.index("kind")
+_INSERT = {
+    dialect: f"INSERT INTO facts ({', '.join(_COLUMNS)}) VALUES ({f'{mark}, ' * (len(_COLUMNS) - 1)}{data}) "
+    "ON CONFLICT (id) DO NOTHING"
+    for dialect, mark, data in (("sqlite", "?", "?"), ("postgresql", "%s", "%s::json"))
+}
+"""By dialect. ``data`` is the last column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +67,16 @@ class RunRow:
         }
 
 
-def add_facts(connection: sa.Connection, records: Sequence[Record]) -> list[Record]:
-    """Write those of ``records`` that are not there yet, and what they say of runs. Returns the new ones."""
-    known = _known(connection, [record.id for record in records])
-    fresh: dict[str, Record] = {}
-    for record in records:
-        if record.id not in known:
-            fresh.setdefault(record.id, record)
-    if fresh:
-        new = list(fresh.values())
-        connection.execute(sa.insert(facts), [_fact_row(record) for record in new])
-        _add_runs(connection, new)
-        return new
-    return []
+def add_facts(connection: sa.Connection, rows: Sequence[Row]) -> int:
+    """Write those facts that are not there yet, and what they say of runs. Returns how many were new."""
+    of_runs = [record_of_row(row) for row in rows if row[_KIND] in (STARTED, FINISHED)]
+    known = _known(connection, [record.id for record in of_runs])
+    # By the driver itself, rows as they are: a third of the time that Core takes.
+    done = connection.exec_driver_sql(
+        _INSERT[connection.dialect.name], list(rows), execution_options={"preserve_rowcount": True}
+    )
+    _add_runs(connection, (record for record in of_runs if record.id not in known))
+    return done.rowcount
 
 
 def seq_of(connection: sa.Connection, identifier: str) -> int:
@@ -96,25 +103,6 @@ def _known(connection: sa.Connection, ids: list[str]) -> set[str]:
         some = ids[start : start + _AT_ONCE]
         found.update(connection.scalars(sa.select(facts.c.id).where(facts.c.id.in_(some))))
     return found
-
-
-def _fact_row(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "at_ns": record.at_ns,
-        "kind": record.kind,
-        "level": record.level,
-        "message": record.message,
-        "host": record.host,
-        "role": record.role,
-        "pid": record.pid,
-        "run": record.run,
-        "operation": record.operation,
-        "plan": record.plan,
-        "vault": record.vault,
-        "job": record.job,
-        "data": record.data,
-    }
 
 
 def _add_runs(connection: sa.Connection, records: Iterable[Record]) -> None:

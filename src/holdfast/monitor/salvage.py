@@ -14,6 +14,7 @@ from holdfast.kernel.errors import Corrupt, Denied
 from holdfast.kernel.events import Fact
 from holdfast.monitor.database import DAMAGED, Database
 from holdfast.monitor.journal import Journal
+from holdfast.monitor.lines import row_of
 from holdfast.monitor.record import Record
 from holdfast.monitor.rows import add_facts
 
@@ -110,7 +111,7 @@ def _copied(damaged: Path, journal: Journal) -> int:
             if records is None:
                 records = [each for seq in range(first, first + _BLOCK) for each in _read(old, seq, seq + 1) or ()]
             with journal.transaction() as connection:
-                add_facts(connection, records)
+                add_facts(connection, [row_of(record) for record in records])
             kept += len(records)
     return kept
 
