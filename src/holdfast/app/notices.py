@@ -46,8 +46,9 @@ class Told:
         return [attempt for attempt in self.attempts if not attempt.sent.ok]
 
 
-def send_notices(context: Context, *, seconds: float) -> Told:
+def send_notices(context: Context, *, seconds: float, now: bool = False) -> Told:
     """Take in what happened, apply the rules, and send what is due; nothing is begun after ``seconds``.
+    With ``now`` what failed before does not wait for the time of its next try.
 
     Where the journal cannot be used, people are told that, once a day, and the error is raised on. Raises ``NotFound``
     without a configuration, ``Invalid`` without channels, ``Unavailable``, ``Denied``.
@@ -56,7 +57,7 @@ def send_notices(context: Context, *, seconds: float) -> Told:
     chosen = notice_settings(settings, context.clock)
     try:
         with open_journal(context) as journal:
-            told = _rounds(context, settings, chosen, journal, seconds)
+            told = _rounds(context, settings, chosen, journal, seconds, now)
     except (Unavailable, Denied, Corrupt) as error:
         _tell_without_journal(context, settings, chosen, error)
         raise
@@ -64,7 +65,9 @@ def send_notices(context: Context, *, seconds: float) -> Told:
     return told
 
 
-def _rounds(context: Context, settings: Settings, chosen: NoticeSettings, journal: Journal, seconds: float) -> Told:
+def _rounds(
+    context: Context, settings: Settings, chosen: NoticeSettings, journal: Journal, seconds: float, now: bool
+) -> Told:
     from holdfast.monitor.delivering import Delivering
 
     book = _book(context, journal)
@@ -77,6 +80,8 @@ def _rounds(context: Context, settings: Settings, chosen: NoticeSettings, journa
         draw=lambda: int.from_bytes(context.random(4), "big") / (1 << 32),
         token=lambda: context.random(8).hex(),
     )
+    if now:
+        delivering.hurry()
     attempts: list[Attempt] = []
     until = context.clock.monotonic() + seconds
     wanted = list(_wanted(context, settings))

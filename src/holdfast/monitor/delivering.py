@@ -104,6 +104,17 @@ class Delivering:
             attempts.append(Attempt(claim.channel, message.title, tuple(row.notice for row in claim.rows), sent))
         return attempts
 
+    def hurry(self) -> None:
+        """What was tried already is due now, and does not wait for its next time."""
+        now = self._clock.now_ns()
+        with self._journal.transaction() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.host == self._host, deliveries.c.state == "waiting", deliveries.c.attempts > 0)
+                .where(deliveries.c.due_ns > now),
+                {"due_ns": now},
+            )
+
     def _spec(self, channel: str) -> ChannelSpec | Sent:
         if channel not in self._specs:
             self._specs[channel] = self._lines[channel].open()

@@ -30,9 +30,10 @@ def command() -> None:
 
 
 @command.command("send")
+@click.option("--now", is_flag=True, help="Try again at once what failed before.")
 @shared(vault=False)
 @click.pass_obj
-def send(common: Common) -> int:
+def send(common: Common, now: bool) -> int:
     """Look at what happened, or did not, and send what is due.
 
     Every command that does work does so at its end; timers call this for what nobody's command finds out: that a plan
@@ -42,7 +43,7 @@ def send(common: Common) -> int:
 
     with session(common) as here:
         common.afterwards = None
-        told = send_notices(here.context, seconds=SECONDS)
+        told = send_notices(here.context, seconds=SECONDS, now=now)
         return _show_told(here.console, told)
 
 
