@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
-from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace
+from holdfast.kernel.errors import Cancelled, HoldfastError, Locked, NoSpace
 from holdfast.kernel.events import Emit, Event, Fact
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Keeping(Hearing):
         if isinstance(event, Fact) and (event.level != "info" or event.kind in KEPT):
             self._items += event.kind.startswith("item.")
             if self._items <= MOST_ITEMS or not event.kind.startswith("item."):
-                self.keep(event)
+                self.keep(event if event.level == "info" else _masked(event))
         super().__call__(event)
 
     def listen_to(self, storage: Storage) -> None:
@@ -124,6 +124,8 @@ def recorded(
     try:
         yield recording
     except BaseException as error:
+        if isinstance(error, Locked):
+            recording.keep(Fact("lock.stuck", error.message, "warning", error.context))
         _end(context, recording, _of_error(error, context, recording.ending))
         raise
     _end(context, recording, recording.ending or Ending("ok", "done"))
@@ -212,7 +214,19 @@ def _of_error(error: BaseException, context: Context, said: Ending | None) -> En
         found = {"code": "error", "message": _of_system(error), "hint": ""}
     else:
         found = {"code": "internal", "message": f"unexpected error: {type(error).__name__}: {error}", "hint": ""}
+    found = {name: masked(text) for name, text in found.items()}
     return Ending("failed", found["message"], {**data, "error": found})
+
+
+def masked(text: str) -> str:
+    """``text`` without passwords and keys that got into it."""
+    from holdfast.monitor.masking import mask  # its patterns cost a few milliseconds, where something went wrong only
+
+    return mask(text)
+
+
+def _masked(fact: Fact) -> Fact:
+    return replace(fact, message=masked(fact.message))
 
 
 def _of_system(error: OSError) -> str:

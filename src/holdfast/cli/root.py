@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a new vault."),
     "key": ("key", "List, add, remove and change the keys of a vault."),
     "ls": ("ls", "List what a snapshot holds."),
-    "manifest": ("manifest", "Tell in one document what a snapshot holds."),
+    "manifest": ("manifest", "Tell in one document what a snapshot holds, as JSON."),
     "migrate": ("migrate", "Bring a vault of restic's old format to the current one."),
     "notify": ("notify", "Tell people what went wrong; try out how they are told."),
     "prune": ("prune", "Free the space of what no snapshot uses any more."),

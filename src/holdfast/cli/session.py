@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 
-from holdfast.app.attend import attend
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
+from holdfast.app.settle import settle
 from holdfast.cli.console import Console
 from holdfast.cli.options import Common
 from holdfast.config.locate import Configured
@@ -66,7 +66,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         ask=_asker(),
         environ=environ,
     )
-    common.afterwards = partial(attend, replace(context, warn=_aside) if common.json else context)
+    common.afterwards = partial(settle, replace(context, warn=_aside) if common.json else context)
     try:
         yield Session(console, context)
     except Unavailable as error:

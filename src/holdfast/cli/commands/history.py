@@ -59,7 +59,7 @@ def command(
     limit: int,
     notices: bool,
 ) -> int:
-    """Look back at what was done on this machine, and at what came of it.
+    """Look back at what was done, and at what came of it.
 
     With RUN (an id, or the beginning of one): that run in full, with the items that failed.
     """

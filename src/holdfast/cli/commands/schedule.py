@@ -22,9 +22,10 @@ _BACKENDS = click.Choice(["auto", "cron", "systemd", "systemd-system", "launchd"
 @click.group("schedule")
 @shared(vault=False)
 def command() -> None:
-    """Let this machine start backups, checks, drills, copies, health and reports by themselves.
+    """Let this machine start everything by itself.
 
-    When is in the configuration: schedule, check, drill and copy of each plan, and schedules.
+    Backups, checks, drills and copies at the times that each plan says (schedule, check, drill, copy), and health,
+    reports and notices at those of 'schedules'.
     """
 
 

@@ -25,9 +25,10 @@ _ASCII_BARS = "_.:-=+*#"
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common) -> int:
-    """Show how every plan stands, problems first: the last good backup and its age, size, next run, last drill.
+    """Show how every plan and vault stands.
 
-    Vaults that were used without a plan stand there too. The exit code is 0 whatever is shown: 'holdfast health' fails.
+    Problems first; the last good backup and its age, the size, the next run, the last drill. Vaults are shown that
+    were used without a plan. The exit code is 0 whatever is shown: 'holdfast health' fails.
     """
     from holdfast.app.overview import overview
 
@@ -99,7 +100,7 @@ def _trend(sizes: tuple[int, ...]) -> str:
     bars = _BARS if "utf" in (sys.stdout.encoding or "").lower() else _ASCII_BARS
     least, most = min(sizes), max(sizes)
     drawn = "".join(bars[(size - least) * 7 // (most - least)] if most > least else bars[3] for size in sizes)
-    return f"{drawn}  {text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} before"
+    return f"{drawn}  ({text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} ago)"
 
 
 def _fields(standing: Standing) -> dict[str, Any]:
