@@ -12,7 +12,6 @@ from holdfast.app.channels import lines
 from holdfast.app.context import Context, hostname, username
 from holdfast.app.journal import open_journal
 from holdfast.app.recording import note, recorded
-from holdfast.config import words
 from holdfast.config.notifysettings import notice_settings
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.kernel.events import Fact
@@ -177,14 +176,14 @@ def _wanted(context: Context, settings: Settings) -> Iterator[Wanted]:
     """What the plans say has to happen again and again."""
     from holdfast.monitor.noticebook import Wanted
 
-    for name, plan in settings.loaded.configuration.plans.items():
-        if plan.expect is not None and plan.expect.every is not None:
-            for vault in settings.plan(name).to:
-                yield Wanted("backup", name, vault, words.seconds(plan.expect.every))
-        if plan.drill is not None and plan.drill.schedule is not None:
-            every = _longest_pause(context, plan.drill.schedule)
+    for plan in map(settings.plan, settings.plan_names):
+        if plan.expect.every:
+            for vault in plan.to:
+                yield Wanted("backup", plan.name, vault, plan.expect.every)
+        if plan.times.drill:
+            every = _longest_pause(context, plan.times.drill)
             if every:
-                yield Wanted("drill", name, "", every)
+                yield Wanted("drill", plan.name, "", every)
 
 
 def _longest_pause(context: Context, schedule: str) -> float:
