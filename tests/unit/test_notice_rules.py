@@ -325,6 +325,21 @@ def test_a_drill_that_proves_nothing_is_critical() -> None:
     assert life.told(1, finished("ok", 1, operation="drill")) == [("resolved", "drill", "phone")]
 
 
+def test_what_explains_a_failure_is_told_to_those_who_want_to_hear_of_failures() -> None:
+    life = Life(replace(ALL, routes=(Route(frozenset({"failed"}), ("phone",)),)))
+    lock = fact("lock.stuck", vault="home", run="r")
+    assert life.told(0, lock, finished("failed", run="r", parent="P"), finished("failed", vault="", run="P")) == [
+        ("raised", "lock", "phone")
+    ]
+
+
+def test_a_command_that_succeeds_at_its_second_attempt_leaves_nothing_open() -> None:
+    life = Life(ONE)
+    about = {"operation": "run", "plan": "nightly", "vault": "", "run": "r"}
+    life.look(0, fact("silent.failure", **about), fact("error.recorded", **about), finished("ok", **about))
+    assert life.open == ()
+
+
 def test_a_stuck_lock_is_over_when_it_is_gone_or_a_run_got_through() -> None:
     for end in (fact("lock.removed", vault="home"), finished("ok")):
         life = Life(ONE)

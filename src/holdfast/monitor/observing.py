@@ -122,6 +122,8 @@ class Observer:
             elif record.operation == "repair":
                 mended = {"deep": False}
                 yield Observation("damage", vault_subject(record), record.at_ns, "mended", data=mended)
+            elif record.operation == "run":
+                yield from self._good(record, subject, "error", "critical")
             elif record.operation == "drill":
                 yield from self._good(record, subject, "drill")
         if outcome in ("ok", "partial") and record.vault:
@@ -140,11 +142,10 @@ class Observer:
 
     def _is_news(self, record: Record) -> bool:
         """Whether nothing told of this run's trouble yet; the run that it belongs to is then explained as well."""
-        if record.operation not in WATCHED or record.run in self._explained:
-            return False
+        known = record.run in self._explained
         if parent := record.data.get("parent"):
             self._explained.add(str(parent))
-        return True
+        return not known and record.operation in WATCHED
 
     def _size(self, record: Record, subject: str) -> Iterator[Observation]:
         """Whether a run that says that it worked saved as much as it used to."""
@@ -166,7 +167,7 @@ class Observer:
         if why:
             self._explained.add(record.run)
             yield self._bad(record, "silent", subject, "error", f"{_what(record)} did suspiciously little", why)
-        elif record.run not in self._explained:
+        else:
             yield from self._good(record, subject, "silent")
 
     def _damage(self, record: Record) -> Iterator[Observation]:
@@ -206,9 +207,10 @@ class Observer:
         if record.kind == "lock.removed":
             yield from self._good(record, vault_subject(record), "lock")
             return
+        self._explained.add(record.run)
         title = f"A lock keeps others from the vault {record.vault}"
         hint = "'holdfast unlock' tells whose it is, and removes it if nobody's."
-        yield self._bad(record, "lock", vault_subject(record), "warning", title, f"{record.message} {hint}")
+        yield self._bad(record, "lock", vault_subject(record), "error", title, f"{record.message} {hint}")
 
     def _health(self, record: Record) -> Iterator[Observation]:
         checks = [_mapping(check) for check in record.data.get("checks", ()) if isinstance(check, Mapping)]
@@ -228,7 +230,8 @@ class Observer:
         text = record.data.get("text")
         if isinstance(text, str) and text:
             subject = f"report/{record.id}"
-            yield self._bad(record, "digest", subject, "info", record.message, text, state="news")
+            title = str(record.data.get("title") or record.message)
+            yield self._bad(record, "digest", subject, "info", title, text, state="news")
 
     def _delivery(self, record: Record) -> Iterator[Observation]:
         channel = str(record.data.get("channel", ""))
