@@ -33,9 +33,11 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a look came to: every attempt to send a message, the notices that are open, and when to look again."""
+    """What a look came to: every attempt to send a message, how many messages wait, the notices that are open, and when to
+    look again."""
 
     attempts: tuple[Attempt, ...]
+    waiting: int
     open: tuple[Notice, ...]
     due_ns: int | None
 
@@ -92,7 +94,7 @@ def _rounds(
         if not made:
             break
     due = [time for time in (found.due_ns, book.next_delivery_ns()) if time is not None]
-    return Told(tuple(attempts), found.open, min(due, default=None))
+    return Told(tuple(attempts), book.waiting(), found.open, min(due, default=None))
 
 
 def try_channels(context: Context, names: Sequence[str]) -> Iterator[tuple[str, Sent]]:

@@ -124,6 +124,12 @@ class Noticebook:
                 known.append(notice)
             return known
 
+    def waiting(self) -> int:
+        """How many messages wait for their time, or for a channel that works again."""
+        wanted = sa.select(sa.func.count()).where(deliveries.c.host == self._host, deliveries.c.state == "waiting")
+        with self._journal.reading() as connection:
+            return int(connection.scalar(wanted) or 0)
+
     def next_delivery_ns(self) -> int | None:
         """When something is to be sent next; None: nothing waits."""
         later = sa.case(

@@ -58,8 +58,10 @@ def _show_told(console: Console, told: Told) -> int:
         elif not console.quiet:
             console.line(f"{attempt.channel}: {text.lines(attempt.title)}")
     good = len(told.attempts) - len(failed)
-    console.remark(f"{text.plural(good, 'message')} sent, {len(failed)} failed; {_open(len(told.open))}")
-    console.event("summary", outcome="failed" if failed else "ok", sent=good, failed=len(failed), open=len(told.open))
+    counts = {"sent": good, "failed": len(failed), "waiting": told.waiting, "open": len(told.open)}
+    wait = f", {told.waiting:,} wait" if told.waiting else ""
+    console.remark(f"{text.plural(good, 'message')} sent, {len(failed)} failed{wait}; {_open(len(told.open))}")
+    console.event("summary", outcome="failed" if failed else "ok", **counts)
     return TEMPORARY if failed else OK
 
 
