@@ -14,7 +14,8 @@ from holdfast.monitor.channels.base import ChannelSpec
 from holdfast.monitor.delivering import Delivering, Line
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.notice import NoticeSettings
-from holdfast.monitor.noticebook import Noticebook, Wanted
+from holdfast.monitor.noticebook import Noticebook
+from holdfast.monitor.noticerows import Wanted
 from holdfast.monitor.outbox import Outbox
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.monitor.delivering import Attempt
     from holdfast.monitor.journal import Journal
-    from holdfast.monitor.noticebook import Noticebook, Wanted
+    from holdfast.monitor.noticebook import Noticebook
+    from holdfast.monitor.noticerows import Wanted
 
 _ROUNDS = 3
 """Look, tell, look at how that went (a broken channel is told through another one), tell, look."""
@@ -33,8 +34,8 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a look came to: every attempt to send a message, how many messages wait, the notices that are open, and when to
-    look again."""
+    """What a look came to: every attempt to send a message, how many messages wait, the notices that are open, and
+    when to look again."""
 
     attempts: tuple[Attempt, ...]
     waiting: int
@@ -176,7 +177,7 @@ def _with_channels(context: Context) -> Settings:
 
 def _wanted(context: Context, settings: Settings) -> Iterator[Wanted]:
     """What the plans say has to happen again and again."""
-    from holdfast.monitor.noticebook import Wanted
+    from holdfast.monitor.noticerows import Wanted
 
     for plan in map(settings.plan, settings.plan_names):
         if plan.expect.every:

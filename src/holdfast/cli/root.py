@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("ls", "List what a snapshot holds."),
     "manifest": ("manifest", "Tell in one document what a snapshot holds, as JSON."),
     "migrate": ("migrate", "Bring a vault of restic's old format to the current one."),
-    "notify": ("notify", "Tell people what went wrong; try out how they are told."),
+    "notify": ("notify", "Tell people what went wrong, and try out how they are told."),
     "prune": ("prune", "Free the space of what no snapshot uses any more."),
     "recover": ("recover", "Bring back folders that no snapshot leads to any more."),
     "repair": ("repair", "Mend a damaged vault: its index, packs and snapshots."),
