@@ -60,7 +60,7 @@ def ntfy_place() -> Iterator[Place]:
             lambda: [(each["title"], each["message"]) for each in server.messages],
             lambda: server.users.update(me="another one"),
             lambda: setattr(server, "trouble", 500),
-            lambda: setattr(server, "delay", 6.0),
+            lambda: setattr(server, "delay", 40.0),
             spec(f"ntfy://me:{SECRET}@127.0.0.1:{free_port()}/topic"),
         )
 
@@ -89,7 +89,7 @@ def web_place(kind: str) -> Iterator[Place]:
             arrived,
             lambda: state.update(status=403),
             lambda: state.update(status=503),
-            lambda: state.update(delay=6.0),
+            lambda: state.update(delay=40.0),
             replace(there, url=f"http://127.0.0.1:{free_port()}/{SECRET}"),
         )
 
@@ -158,7 +158,7 @@ def test_a_service_that_does_not_answer_is_given_up(place: Place) -> None:
     began = time.monotonic()
     slow = send(replace(place.spec, seconds=2.0), message())
     assert (slow["ok"], slow["code"]) == (False, "unavailable")
-    assert time.monotonic() - began < 6.0
+    assert time.monotonic() - began < 30.0  # two, and whatever a busy machine needs for loading libraries
     assert SECRET not in str(slow)
 
 

@@ -89,14 +89,16 @@ def test_acknowledging(home: Cli, hook: Hook) -> None:
     home("backup", "docs")
     time.sleep(1.1)
     assert home("notify", "send").code == 0
-    assert hook.titles == ["Backup of docs failed", "Still: Backup of docs failed"]
+    assert hook.titles[0] == "Backup of docs failed"
+    assert set(hook.titles[1:]) == {"Still: Backup of docs failed"}
     assert home("ack", "nosuch").code == 10
     done = home("ack")
     assert done.code == 0
     assert "acknowledged" in done.out
+    told = len(hook.titles)
     time.sleep(1.1)
     assert home("notify", "send").code == 0
-    assert len(hook.titles) == 2
+    assert len(hook.titles) == told
     nothing = home("ack")
     assert (nothing.code, "no open notice" in nothing.err) == (10, True)
 

@@ -282,7 +282,8 @@ def test_a_real_desktop_shows_it(need: Callable[[str], str], tmp_path: Path) -> 
     script.write_text(
         f"""exec 3> {tmp_path}/display
 Xvfb -displayfd 3 -nolisten tcp & x=$!
-while [ ! -s {tmp_path}/display ]; do sleep 0.1; done
+for i in $(seq 200); do [ -s {tmp_path}/display ] || sleep 0.1; done
+[ -s {tmp_path}/display ] || exit 1
 export DISPLAY=:$(cat {tmp_path}/display)
 dunst -config {tmp_path}/dunstrc & d=$!
 {sys.executable} -c "$SENDER"
@@ -295,7 +296,7 @@ kill $d $x
     done = subprocess.run(
         ["dbus-run-session", "--", shell, str(script)], env=environ, capture_output=True, timeout=100, check=False
     )
-    if "Can't set" in done.stderr.decode() or not (tmp_path / "display").read_text():
+    if not (tmp_path / "display").read_text():
         pytest.skip("no X server can be started here")
     assert "{'ok': True}" in done.stdout.decode(), done.stderr.decode()
     title, body, urgency = shown.read_text().strip().split("|")
