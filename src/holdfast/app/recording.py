@@ -51,6 +51,7 @@ class Recording:
         self.parent = parent
         self.started_ns = context.clock.now_ns()
         self._outbox = outbox
+        self._log = context.recorder.log
         self.where = where
         self._clock = context.clock
         self._began = context.clock.monotonic()
@@ -59,8 +60,10 @@ class Recording:
         self.context = replace(context, emit=Keeping(above, self.keep), run=self.id, plan=where["plan"])
 
     def keep(self, fact: Fact) -> None:
-        """Write one fact of this run into the outbox. Never raises."""
-        self._outbox.append(fact, **self.where)
+        """Write one fact of this run into the outbox, and into the log. Never raises."""
+        record = self._outbox.append(fact, **self.where)
+        if self._log is not None:
+            self._log.log_fact(fact, **self.where, at_ns=None if record is None else record.at_ns)
 
     def finish(self, outcome: str, message: str, **data: Any) -> None:
         """Say how it ended: ``ok``, ``partial``, ``failed`` or ``cancelled``. The last word counts."""
@@ -132,12 +135,17 @@ def recorded(
 
 
 def recording(
-    operation: str, told: Callable[[Any], Ending | None], *, of_vault: bool = True
+    operation: str,
+    told: Callable[[Any], Ending | None],
+    *,
+    of_vault: bool = True,
+    about: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[Concatenate[Context, Given], Result]], Callable[Concatenate[Context, Given], Result]]:
     """A use case as a run of ``operation``: ``told(result)`` says how it ended.
 
     A dry run (an argument ``dry_run``, or an argument that has such a member) does nothing, so nothing is kept of it.
-    ``of_vault``: it works on the context's vault.
+    ``of_vault``: it works on the context's vault. ``about``, called with the arguments behind the context, says what
+    goes with ``run.started``.
     """
 
     def decorate(
@@ -147,7 +155,8 @@ def recording(
         def run(context: Context, /, *words: Given.args, **named: Given.kwargs) -> Result:
             if named.get("dry_run") or any(getattr(word, "dry_run", False) for word in (*words, *named.values())):
                 return use_case(context, *words, **named)
-            with recorded(context, operation, vault=label(context) if of_vault else "") as this:
+            data = about(*words, **named) if about is not None else {}
+            with recorded(context, operation, vault=label(context) if of_vault else "", data=data) as this:
                 result = use_case(this.context, *words, **named)
                 ending = told(result)
                 if ending is not None:

@@ -1,4 +1,4 @@
-"""What is left to do when a command has said everything: tell people, and let the outbox not grow for ever."""
+"""What is left when a command has said everything: tell people, report errors, let the outbox not grow for ever."""
 
 from __future__ import annotations
 
@@ -21,5 +21,9 @@ def settle(context: Context) -> None:
             from holdfast.app.journal import open_journal
 
             open_journal(context).close()
+        if not context.recorder.all_ok:
+            from holdfast.app.sentry import report_errors
+
+            report_errors(context)
     except Exception as error:
         context.warn(f"what happened lately could not be taken into the journal: {error}")

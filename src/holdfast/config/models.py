@@ -24,6 +24,7 @@ from holdfast.config.fields import (
 from holdfast.config.fields import nothing as _nothing
 from holdfast.config.healthmodels import Health
 from holdfast.config.notifymodels import Expect, Notify
+from holdfast.config.outputmodels import Logs, Metrics, Sentry
 
 
 def _hook(value: object) -> object:
@@ -217,6 +218,13 @@ class Configuration(Section):
     health: Annotated[Health, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
     )
+    logs: Annotated[Logs, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Logs.model_validate({}), description="The files of the log."
+    )
+    metrics: Annotated[Metrics, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Metrics.model_validate({}), description="Metrics for Prometheus."
+    )
+    sentry: Sentry | None = Field(None, description="Where errors are reported to. [nowhere]")
     journal: Annotated[str, AfterValidator(_journal)] | None = Field(
         None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
     )

@@ -50,6 +50,7 @@ class Journal:
         try:
             if database.is_sqlite:
                 _make_folder(os.path.dirname(database.path))
+                database.make_private()
             with database.reading() as connection:
                 current = migrate.is_current(connection)
             if not current:
@@ -69,8 +70,17 @@ class Journal:
         never written again. Emptied files are removed. Runs of this host whose process is gone without a word get
         their ``run.finished``. Raises ``Unavailable``, ``Denied``, ``NoSpace``, ``Corrupt``.
         """
+        count = self._take_in(outbox)
         with self._database.reading() as connection:
-            gone = suspects(connection, self._host)
+            gone = suspects(connection, self._host, self._clock.now_ns())
+        if gone:
+            count += self._take_in(outbox)  # their last word may have come in between
+            with self.transaction() as connection:
+                count += note_dead(connection, gone, self.record)
+        return count
+
+    def _take_in(self, outbox: Path) -> int:
+        with self._database.reading() as connection:
             known = _cursors(connection, self._named(outbox, ""))
         count = 0
         try:
@@ -81,10 +91,9 @@ class Journal:
                 f"the outbox {outbox} cannot be read: {error.strerror}",
                 hint="Look at the owner and the permissions of the state folder.",
             ) from None
-        if gone or known:
+        if known:
             with self.transaction() as connection:
                 _forget_cursors(connection, known)  # of files that were removed by a process that was then killed
-                count += note_dead(connection, gone, self.record)
         return count
 
     def _named(self, outbox: Path, name: str) -> str:
@@ -118,6 +127,7 @@ class Journal:
         plan: str | None = None,
         vault: str | None = None,
         run: str | None = None,
+        host: str | None = None,
         levels: Sequence[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -130,7 +140,8 @@ class Journal:
         wanted = sa.select(facts)
         if kinds:
             wanted = wanted.where(sa.or_(*(_is_kind(kind, self._database.is_sqlite) for kind in kinds)))
-        for column, value in ((facts.c.plan, plan), (facts.c.vault, vault), (facts.c.run, run)):
+        exact = ((facts.c.plan, plan), (facts.c.vault, vault), (facts.c.run, run), (facts.c.host, host))
+        for column, value in exact:
             if value is not None:
                 wanted = wanted.where(column == value)
         if run:
@@ -152,6 +163,7 @@ class Journal:
         operations: Sequence[str] = (),
         plan: str | None = None,
         vault: str | None = None,
+        host: str | None = None,
         outcomes: Sequence[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -162,10 +174,9 @@ class Journal:
         wanted = sa.select(*RUN_COLUMNS)
         if operations:
             wanted = wanted.where(runs.c.operation.in_(operations))
-        if plan is not None:
-            wanted = wanted.where(runs.c.plan == plan)
-        if vault is not None:
-            wanted = wanted.where(runs.c.vault == vault)
+        for column, value in ((runs.c.plan, plan), (runs.c.vault, vault), (runs.c.host, host)):
+            if value is not None:
+                wanted = wanted.where(column == value)
         if outcomes:
             wanted = wanted.where(runs.c.outcome.in_(outcomes))
         wanted = _between(wanted, runs.c.started_ns, since_ns, until_ns)

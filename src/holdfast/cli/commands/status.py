@@ -35,7 +35,8 @@ def command(common: Common) -> int:
     with session(common, hard=True) as here:
         found = overview(here.context)
         for standing in found.standings:
-            here.console.event("plan" if standing.plan else "vault", **clean_value(_fields(standing)))
+            kind = "command" if standing.is_command else "plan" if standing.plan else "vault"
+            here.console.event(kind, **clean_value(_fields(standing)))
         _tell(here.console, found)
     return OK
 
@@ -60,7 +61,8 @@ def _tell(console: Console, found: Overview) -> None:
 def _tell_one(console: Console, standing: Standing, now: int) -> None:
     mark = console.paint("!!", "red") if standing.problems else console.paint("ok", "green")
     name = text.name(standing.plan) if standing.plan else f"{text.name(standing.vaults[0])} (no plan)"
-    vaults = f"  in {', '.join(map(text.name, standing.vaults))}" if standing.plan else ""
+    vaults = f"  in {', '.join(map(text.name, standing.vaults))}" if standing.plan and standing.vaults else ""
+    vaults += "  (command)" if standing.is_command else ""
     console.line(f"{mark}  {console.paint(name, 'bold')}{vaults}")
     for problem in standing.problems:
         console.line(f"    {console.paint(text.lines(problem), 'red')}")
