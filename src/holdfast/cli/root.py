@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "manifest": ("manifest", "Tell in one document what a snapshot holds, as JSON."),
     "metrics": ("metrics", "Print, write or serve metrics for Prometheus."),
     "migrate": ("migrate", "Bring a vault of restic's old format to the current one."),
-    "notify": ("notify", "Tell people what went wrong; try out how they are told."),
+    "notify": ("notify", "Tell people what went wrong, and try out how they are told."),
     "prune": ("prune", "Free the space of what no snapshot uses any more."),
     "recover": ("recover", "Bring back folders that no snapshot leads to any more."),
     "repair": ("repair", "Mend a damaged vault: its index, packs and snapshots."),

@@ -18,6 +18,7 @@ from holdfast.vaults.retention import Policy, Span
 if TYPE_CHECKING:
     from holdfast.config.fields import Command
     from holdfast.config.models import Hook, Keep, PlanSettings, Server, VaultSettings
+    from holdfast.config.notifymodels import Expect
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
@@ -70,6 +71,15 @@ class PlannedTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What is an alarm if it does not come true: a snapshot every so many seconds, and none that is smaller than usual
+    by so many per cent; 0: it is not expected."""
+
+    every: float = 0.0
+    shrink: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class NamedPlan:
     """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
     vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb``,
@@ -99,6 +109,7 @@ class NamedPlan:
     after: tuple[HookCommand, ...]
     on_failure: tuple[HookCommand, ...]
     times: PlannedTimes = PlannedTimes()
+    expect: Expected = Expected()
 
     @property
     def mark(self) -> str:
@@ -207,6 +218,7 @@ class Settings:
             before=tuple(map(_hook, hooks.before)) if hooks else (),
             after=tuple(map(_hook, hooks.after)) if hooks else (),
             on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+            expect=_expected(found.expect),
             times=PlannedTimes(
                 found.schedule or "",
                 (found.check and found.check.schedule) or "",
@@ -236,6 +248,14 @@ def _policy(keep: Keep | None) -> Policy:
         text = getattr(keep, name)
         fields[name] = words.span(text) if text else Span()
     return Policy(**fields, tags=keep.tags)
+
+
+def _expected(found: Expect | None) -> Expected:
+    if found is None:
+        return Expected()
+    return Expected(
+        words.seconds(found.every) if found.every else 0.0, words.share(found.shrink) if found.shrink else 0.0
+    )
 
 
 def _hook(hook: Hook) -> HookCommand:
