@@ -24,10 +24,14 @@ _OPTIONS = {"socket": "socket", "ssl-ca": "ssl-ca", "ssl-cert": "ssl-cert", "ssl
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, and perhaps one database of it. ``options`` go into an option file, never into arguments."""
+    """A server, and perhaps one database of it. ``options`` go into an option file, never into arguments.
+
+    ``alone``: nothing else counts, least of all the user's own option files, which may name another server.
+    """
 
     options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     database: str = ""
+    alone: bool = False
 
     @property
     def label(self) -> str:
@@ -49,7 +53,7 @@ class Server:
         finally:
             os.close(write)
         try:
-            yield f"--defaults-extra-file=/dev/fd/{read}", read
+            yield f"--defaults-{'' if self.alone else 'extra-'}file=/dev/fd/{read}", read
         finally:
             os.close(read)
 

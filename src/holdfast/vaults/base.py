@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from holdfast.files.chosen import Chosen
 from holdfast.files.entry import Entry
 from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
@@ -161,7 +162,7 @@ class RestoreOptions:
     target: bytes
     path: bytes = b""
     in_place: bool = False
-    include: Rules | None = None
+    include: Rules | Chosen | None = None
     exclude: Rules | None = None
     overwrite: Overwrite = Overwrite.ALWAYS
     delete: bool = False

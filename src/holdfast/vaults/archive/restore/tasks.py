@@ -11,6 +11,7 @@ import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from holdfast.files.chosen import Chosen
 from holdfast.files.rules import Scope
 from holdfast.files.xattrs import Xattrs
 from holdfast.format.node import Node
@@ -46,7 +47,7 @@ def meta_of(node: Node) -> Meta:
 class Selection(NamedTuple):
     """What of a folder is wanted. ``include`` None: everything from here on; ``exclude`` None: nothing is left out."""
 
-    include: Scope | None
+    include: Scope | Chosen | None
     exclude: Scope | None
 
     def child(self, name: bytes, is_dir: bool) -> tuple[bool, Selection | None]:
