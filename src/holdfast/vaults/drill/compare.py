@@ -100,7 +100,7 @@ class Comparer:
             return -1
 
     def _piece(self, fd: int, at: int, digest: bytes, length: int, path: bytes, original: int) -> None:
-        self._done.bytes += length
+        self._done.size += length
         if length > _BUFFER:
             self._long_piece(fd, at, digest, length, path, original)
             return
@@ -141,7 +141,7 @@ class Comparer:
         if original < 0:
             return
         if same:
-            self._done.original_bytes += length
+            self._done.original_size += length
             return
         self._differs(original, path)
 

@@ -35,9 +35,9 @@ class Listing:
     batches: list[bytes] = field(default_factory=list)
     chosen: Chosen | None = None
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     files_total: int = 0
-    bytes_total: int = 0
+    size_total: int = 0
     passed_over: int = 0
     dumps: list[Dump] = field(default_factory=list)
     unlisted: list[tuple[bytes, str]] = field(default_factory=list)
@@ -54,7 +54,7 @@ def list_snapshot(browser: Browsable, snapshot: SnapshotInfo, options: DrillOpti
         cancel.check()
         gather.take(item)
     if options.sample is not None:
-        wanted = options.sample.of(listing.bytes_total)
+        wanted = options.sample.of(listing.size_total)
         _choose(gather, listing, options, wanted)
     gather.end_batch()
     return listing
@@ -90,7 +90,7 @@ class _Gather:
     def _file(self, item: Item, path: bytes) -> None:
         listing, size = self._listing, item.size
         listing.files_total += 1
-        listing.bytes_total += size
+        listing.size_total += size
         if path.startswith(DUMPS):
             listing.dumps.append(Dump(path, size))
         try:
@@ -109,7 +109,7 @@ class _Gather:
         """Have this file restored and compared. Bigger ones become several rows."""
         kind, path, size, mtime, _, target, pieces, original = row
         self._listing.files += 1
-        self._listing.bytes += size
+        self._listing.size += size
         at = first = held = 0
         for number, (_, length) in enumerate(pieces):
             if held and held + length > _BYTES:

@@ -13,14 +13,14 @@ SHOWN_FILES = 100
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How much is restored: a ``percent`` of the bytes, or so many ``bytes``. One of them is given."""
+    """How much is restored: a ``percent`` of the bytes, or so many in ``size``. One of them is given."""
 
     percent: float | None = None
-    bytes: int | None = None
+    size: int | None = None
 
     def of(self, total: int) -> int:
         """The bytes of a snapshot of ``total`` that are wanted."""
-        return int(total * self.percent / 100) if self.percent is not None else min(total, self.bytes or 0)
+        return int(total * self.percent / 100) if self.percent is not None else min(total, self.size or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class Compared:
     """
 
     files: int = 0
-    bytes: int = 0
+    size: int = 0
     links: int = 0
     folders: int = 0
     originals: int = 0
-    original_bytes: int = 0
+    original_size: int = 0
     changed: int = 0
     findings: list[tuple[str, bytes, str]] = field(default_factory=list)
     sqlite: list[bytes] = field(default_factory=list)
@@ -63,11 +63,11 @@ class Compared:
     def add(self, other: Compared) -> None:
         """Take in another part."""
         self.files += other.files
-        self.bytes += other.bytes
+        self.size += other.size
         self.links += other.links
         self.folders += other.folders
         self.originals += other.originals
-        self.original_bytes += other.original_bytes
+        self.original_size += other.original_size
         self.changed += other.changed
         self.findings += other.findings
         self.sqlite += other.sqlite
@@ -85,7 +85,7 @@ class Dump:
 class Proof:
     """What came of restoring and comparing. ``seconds`` of the restore are in ``restored``, ``compare_seconds`` beside.
 
-    ``files_total`` and ``bytes_total`` are of the whole snapshot, ``files`` and ``bytes`` of what was chosen of it.
+    ``files_total`` and ``size_total`` are of the whole snapshot, ``files`` and ``size`` (bytes) of what was chosen.
     ``damage`` is what the vault, or what came out of it, is not as it should be; ``unproven`` are items that could not
     be restored here for other reasons: (path, why).
     """
@@ -93,9 +93,9 @@ class Proof:
     restored: RestoreSummary
     compared: Compared
     files_total: int
-    bytes_total: int
+    size_total: int
     files: int
-    bytes: int
+    size: int
     passed_over: int
     compare_seconds: float
     dumps: tuple[Dump, ...]

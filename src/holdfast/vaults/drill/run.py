@@ -53,8 +53,8 @@ def drill(
     was written; after it every file is read back, its hashes are compared with the vault's, and files whose originals
     have still the size and time of the snapshot are compared with those byte by byte.
 
-    Damage is in the proof and a fact ``damage.found`` of each kind, not an exception. Raises ``NoSpace`` before anything
-    is written, ``NotFound`` for a snapshot that goes away meanwhile, ``Cancelled``, and the storage's errors.
+    Damage is in the proof and a fact ``damage.found`` of each kind, not an exception. Raises ``NoSpace`` before
+    anything is written, ``NotFound`` for a snapshot that goes away meanwhile, ``Cancelled``, and the storage's errors.
     """
     damaged: list[tuple[bytes, str]] = []
     with looking(lambda path, error: damaged.append((path, error.message))) as browser:
@@ -67,9 +67,9 @@ def drill(
         restored=restored,
         compared=compared,
         files_total=listing.files_total,
-        bytes_total=listing.bytes_total,
+        size_total=listing.size_total,
         files=listing.files,
-        bytes=listing.bytes,
+        size=listing.size,
         passed_over=listing.passed_over,
         compare_seconds=clock.monotonic() - began,
         dumps=tuple(listing.dumps),
@@ -99,7 +99,7 @@ def free_bytes(root: bytes) -> tuple[int, int]:
 
 def _look_for_room(root: bytes, listing: Listing, more: int) -> None:
     free, inodes = free_bytes(root)
-    needed = listing.bytes + more + SPARE
+    needed = listing.size + more + SPARE
     shown = os.fsdecode(os.path.dirname(root))
     if needed > free:
         raise NoSpace(
@@ -137,11 +137,9 @@ def _restore(
         raise NotFound("the snapshot was forgotten while the drill restored it", hint="Run the drill again.") from error
 
 
-def _compare(
-    listing: Listing, snapshot: SnapshotInfo, options: DrillOptions, emit: Emit, cancel: Cancel
-) -> Compared:
+def _compare(listing: Listing, snapshot: SnapshotInfo, options: DrillOptions, emit: Emit, cancel: Cancel) -> Compared:
     size = default_size(0) if options.workers is None else options.workers
-    if listing.files <= 200 and listing.bytes <= 8 << 20:
+    if listing.files <= 200 and listing.size <= 8 << 20:
         size = 0  # forking costs more
     done = Compared()
     with Pool(lambda: Comparer(options.root, snapshot.time_ns, cancel).answers, size) as pool:
@@ -150,7 +148,7 @@ def _compare(
         for answer in pool.results():
             if answer is not None:
                 done.add(answer)
-            emit(Tick("compare", done.files, done.bytes, listing.files, listing.bytes, "", len(done.findings)))
+            emit(Tick("compare", done.files, done.size, listing.files, listing.size, "", len(done.findings)))
             if cancel.requested:
                 pool.forget_waiting()
     cancel.check()
