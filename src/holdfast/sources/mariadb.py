@@ -118,12 +118,12 @@ class MariadbSource:
                 yield run
 
 
-def query(server: Server, sql: str, cancel: Cancel) -> list[str]:
-    """The lines that a query gives. Raises ``HoldfastError`` with what the server said."""
+def query(server: Server, sql: str, cancel: Cancel, *, limit: float = 60.0) -> list[str]:
+    """The lines that a query gives, within ``limit`` seconds. Raises ``HoldfastError`` with what the server said."""
     with server.option_file() as (argument, fd):
         words = [program("mariadb", "mysql"), argument, "--batch", "--raw", "--skip-column-names"]
         try:
-            text = output(words, cancel=cancel, feed=sql.encode("utf-8", "surrogateescape"), inherit=(fd,))
+            text = output(words, cancel=cancel, feed=sql.encode("utf-8", "surrogateescape"), limit=limit, inherit=(fd,))
         except NotFound:
             raise
         except HoldfastError as error:

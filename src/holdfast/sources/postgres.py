@@ -148,15 +148,21 @@ def _plain(name: str) -> bool:
     return "=" not in name and "://" not in name
 
 
-def query(server: Server, sql: str, cancel: Cancel, database: str = "") -> list[str]:
-    """The lines that a query gives. Raises ``HoldfastError`` with what the server said."""
-    words = [_psql(), "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+def query(
+    server: Server, sql: str, cancel: Cancel, database: str = "", *, limit: float = 60.0, strict: bool = True
+) -> list[str]:
+    """The lines that a query gives, within ``limit`` seconds; not ``strict``: statements that fail are passed over.
+
+    Raises ``HoldfastError`` with what the server said.
+    """
+    words = [_psql(), "-X", "-A", "-t", "-q", "-w", *(("-v", "ON_ERROR_STOP=1") if strict else ()), "-f", "-"]
     try:
         text = output(
             words,
             cancel=cancel,
             environ=server.variables(database or server.database or _MAINTENANCE),
-            feed=sql.encode(),
+            feed=sql.encode("utf-8", "surrogateescape"),
+            limit=limit,
         )
     except NotFound:
         raise

@@ -64,10 +64,13 @@ class Place:
 
 
 def unprivileged(*names: str) -> Account:
-    """The first of these users that there is, where we are root: servers refuse to run as root. Raises ``NotFound``."""
+    """Where we are root, a user that may do nothing: servers refuse to run as root. Raises ``NotFound``.
+
+    ``nobody``, or else one of ``names``: the user of the machine's own server could reach its data.
+    """
     if os.geteuid() != 0:
         return Account()
-    for name in (*names, "nobody"):
+    for name in ("nobody", *names):
         with contextlib.suppress(KeyError):
             found = pwd.getpwnam(name)
             return Account(found.pw_uid, found.pw_gid)
