@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from holdfast.config.coherence import contradictions
 from holdfast.config.document import Document, parse
+from holdfast.config.fields import Section
 from holdfast.config.flaws import Flaw, Key, Spot, did_you_mean, refusal
-from holdfast.config.models import Configuration, Section
+from holdfast.config.models import Configuration
 from holdfast.kernel.errors import Denied, Invalid, NotFound
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:
-    from holdfast.config.models import Command, Hook, Keep, PlanSettings, Server, VaultSettings
+    from holdfast.config.fields import Command
+    from holdfast.config.models import Hook, Keep, PlanSettings, Server, VaultSettings
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
