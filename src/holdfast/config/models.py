@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from holdfast.config.drillmodels import Drill
 from holdfast.config.fields import (
     Command,
     Count,
@@ -15,13 +16,13 @@ from holdfast.config.fields import (
     ReadData,
     Schedule,
     Section,
+    ServerUrl,
     Share,
     Size,
     SpanText,
     Tag,
     Text,
     Variable,
-    not_empty,
 )
 from holdfast.config.fields import nothing as _nothing
 
@@ -91,15 +92,6 @@ class Check(Section):
     read_data: ReadData | None = Field(None, description="How much of the data is read: all, 5% or 3/10. [none]")
 
 
-class Drill(Section):
-    """When a restore of the plan is proven, and how."""
-
-    schedule: Schedule | None = Field(None, description="When, as for cron.")
-    queries: dict[Name, tuple[Text, ...]] = Field(
-        default_factory=dict, description="Database -> queries that have to give a true value."
-    )
-
-
 class Expect(Section):
     """What is an alarm if it does not come true."""
 
@@ -126,18 +118,10 @@ class Hooks(Section):
     on_failure: tuple[HookForm, ...] = Field((), description="Run afterwards if the run failed.")
 
 
-def _without_password(text: str) -> str:
-    from urllib.parse import urlsplit
-
-    if urlsplit(not_empty(text)).password:
-        raise ValueError("a password does not belong into a URL: put it into ~/.pgpass, ~/.my.cnf or the environment")
-    return text
-
-
 class Server(Section):
     """A database server, or one database on it."""
 
-    url: Annotated[str, AfterValidator(_without_password)] = Field(description="Such as postgresql://localhost/app.")
+    url: ServerUrl = Field(description="Such as postgresql://localhost/app.")
     name: Name | None = Field(None, description="What the dump is called. [the database]")
 
 

@@ -51,6 +51,10 @@ class Scratch:
         os.pwrite(self._mark, json.dumps(self._notes).encode(), 0)  # notes are only added: it grows
         os.fsync(self._mark)
 
+    def add(self, key: str, value: Any) -> None:
+        """Add to a list among the notes."""
+        self.note(**{key: [*self._notes.get(key, ()), value]})
+
     def keep(self) -> None:
         """Let the folder stay when this one is left: nobody removes it any more but its user."""
         os.rename(os.path.join(self.path, MARK), os.path.join(self.path, _KEPT))

@@ -55,7 +55,8 @@ def load(
 
     With ``replace`` it is loaded into a new database, which then takes the name; the former one is called
     ``NAME_before_STAMP`` from then on, and its users are disconnected at that moment. Without ``owners`` everything
-    belongs to who loads it; without ``tablespaces`` it goes to the default one. Raises ``HoldfastError`` with what PostgreSQL said, and whatever ``pieces`` raises.
+    belongs to who loads it; without ``tablespaces`` it goes to the default one. Raises
+    ``HoldfastError`` with what PostgreSQL said, and whatever ``pieces`` raises.
     """
     exists, name = look(server, cancel, replace=replace), server.database
     words = [] if owners else ["--no-owner", "--no-privileges"]

@@ -28,7 +28,7 @@ class SqliteProof:
     damage: str = ""
     unproven: str = ""
     rows: dict[str, int] = field(default_factory=dict)
-    answers: list[tuple[object, ...] | None | str] = field(default_factory=list)
+    answers: list[tuple[object, ...] | str | None] = field(default_factory=list)
 
 
 def prove(path: bytes, queries: Sequence[str], cancel: Cancel, *, limit: float) -> SqliteProof:
@@ -72,7 +72,7 @@ def _count(database: sqlite3.Connection, proof: SqliteProof, cancel: Cancel) -> 
             _blame(error, proof)
 
 
-def _ask(database: sqlite3.Connection, sql: str, cancel: Cancel, limit: float) -> tuple[object, ...] | None | str:
+def _ask(database: sqlite3.Connection, sql: str, cancel: Cancel, limit: float) -> tuple[object, ...] | str | None:
     try:
         with _minded(database, cancel, limit):
             found = database.execute(sql).fetchone()
