@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, Meanwhile, hostname, username
+from holdfast.app.endings import of_backup
 from holdfast.app.init import NewVault, init
+from holdfast.app.recording import note, recording
 from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
+from holdfast.kernel.events import Fact
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
@@ -86,6 +89,7 @@ def check_request(request: BackupRequest) -> None:
         )
 
 
+@recording("backup", of_backup)
 def back_up(context: Context, request: BackupRequest) -> BackupResult:
     """Save into the context's vault. The default vault is made, with a generated key file, where it is missing.
 
@@ -126,6 +130,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
             )
         _refuse_inside(_device_and_inode(plain.root), options.paths)
         summary = plain.backup(options, emit=context.emit, cancel=context.cancel)
+        _note_space(context, plain.location)
         return BackupResult(plain.location, summary, None, plain.kind)
     if request.allow_empty:
         raise Invalid(
@@ -142,7 +147,19 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
     with _vault(context, list_ahead, dry_run=request.dry_run) as (vault, made):
         _refuse_own_folder(vault.repository.storage, options.paths)
         summary = vault.backup(options, emit=context.emit, cancel=context.cancel, ahead=ahead[0] if ahead else None)
+        _note_space(context, vault.location)
         return BackupResult(vault.location, summary, made)
+
+
+def _note_space(context: Context, location: str) -> None:
+    """Keep in the record how full the disk of a local vault is: from this follows when there is no more room."""
+    if not os.path.isabs(location):
+        return
+    with suppress(OSError, AttributeError):
+        found = os.statvfs(location)
+        total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        data = {"free": free, "total": total, "used": total - found.f_bfree * found.f_frsize}
+        note(context, Fact("vault.space", "how full the vault's disk is", "info", data))
 
 
 def _device_and_inode(folder: bytes) -> frozenset[tuple[int, int]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.app.hearing import Hearing
+from holdfast.app.recorder import Recorder
 from holdfast.config import keyfile, secrets
 from holdfast.config.flaws import did_you_mean
 from holdfast.config.paths import Paths
@@ -49,7 +50,8 @@ class Context:
     where given, keeps passwords, so that a run that opens a vault twice asks once. ``ask`` is None where nobody can be
     asked. ``warn`` takes sentences for a person; ``emit`` takes the engines' events. ``cache_limit`` bounds, in bytes,
     the copies of what vaults beyond this machine hold (None: 4 GiB). ``upload``, ``download`` (bytes a second),
-    ``connections`` and ``retry_for`` (seconds) say how such a vault is used; see ``storage.Manner``.
+    ``connections`` and ``retry_for`` (seconds) say how such a vault is used; see ``storage.Manner``. ``plan`` and
+    ``run`` are what the work is a part of, for the record (``app.recording``); ``recorder`` keeps what runs came to.
     """
 
     emit: Emit
@@ -71,6 +73,9 @@ class Context:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=SystemClock)
     random: Callable[[int], bytes] = os.urandom
+    plan: str = ""
+    run: str = ""
+    recorder: Recorder = field(default_factory=Recorder)
 
     @property
     def paths(self) -> Paths:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_restore
+from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import Invalid
 from holdfast.vaults.base import RestoreOptions, RestoreSummary, SnapshotFilter, SnapshotInfo
@@ -23,6 +25,7 @@ class RestoreResult:
     summary: RestoreSummary
 
 
+@recording("restore", of_restore)
 def restore(context: Context, text: str, wanted: SnapshotFilter, options: RestoreOptions) -> RestoreResult:
     """Restore from the snapshot that ``text`` names. Raises ``Invalid`` without a target, ``NotFound``, ``Corrupt``."""
     if not options.target and not options.in_place:

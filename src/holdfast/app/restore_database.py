@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from holdfast.app.browse import browsing
 from holdfast.app.context import Context
 from holdfast.app.databases import PASSWORD_IN_URL
+from holdfast.app.endings import of_database
+from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.sources.base import PLACE
@@ -53,6 +55,7 @@ class DatabaseResult:
     kept: str
 
 
+@recording("restore", of_database)
 def restore_database(context: Context, text: str, wanted: SnapshotFilter, request: DatabaseRequest) -> DatabaseResult:
     """Load one database of the snapshot that ``text`` names.
 

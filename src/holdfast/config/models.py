@@ -25,6 +25,7 @@ from holdfast.config.fields import (
     Variable,
 )
 from holdfast.config.fields import nothing as _nothing
+from holdfast.config.healthmodels import Health
 
 
 def _url(text: str) -> str:
@@ -192,6 +193,13 @@ class Notify(Section):
     rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
 
 
+def _journal(text: str) -> str:
+    scheme, mark, _ = _without_password(text).partition("://")
+    if mark and scheme not in ("sqlite", "postgresql"):
+        raise ValueError("a path is wanted, or a URL: sqlite:////path or postgresql://host/database")
+    return text
+
+
 class Configuration(Section):
     """holdfast.yaml: vaults, plans, and who is told."""
 
@@ -203,4 +211,10 @@ class Configuration(Section):
     )
     notify: Annotated[Notify, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Notify.model_validate({}), description="How people are told."
+    )
+    health: Annotated[Health, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
+    )
+    journal: Annotated[str, AfterValidator(_journal)] | None = Field(
+        None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
     )

@@ -138,6 +138,12 @@ class Settings:
         """The names of all plans, in the order of the file."""
         return list(self.loaded.configuration.plans)
 
+    @property
+    def journal(self) -> str:
+        """The journal's URL; empty where the one in the state folder is meant."""
+        said = self.loaded.configuration.journal or ""
+        return said if not said or "://" in said else f"sqlite:///{self._whole(said)}"
+
     def vault(self, name: str) -> NamedVault | None:
         """The vault of that name, if there is one."""
         found = self.loaded.configuration.vaults.get(name)

@@ -118,7 +118,7 @@ def _copy_plans(here: Session, plans: tuple[str, ...], *, dry_run: bool, workers
             if not here.console.quiet:
                 here.console.line(f"Plan {plan.name}, from {request.source} to {to}:")
             try:
-                done = copy(there.context, request)
+                done = copy(replace(there.context, plan=plan.name), request)
             except HoldfastError as error:
                 told = failure(error)
                 context = {**(told.context or {}), "plan": plan.name, "vault": to}
