@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from holdfast.app.drill_databases import Wanted, compare_rows, prove_databases
 from holdfast.app.drill_report import rows_before, summary_data
 from holdfast.app.drill_results import DatabaseProof, DrillResult
 from holdfast.app.drill_servers import drop_left, room_for
+from holdfast.app.recording import label
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.files.scratch import Scratch, scratch_folder, sweep
 from holdfast.kernel.errors import NotFound
@@ -87,8 +88,8 @@ def request_of(
     )
 
 
-def drill(context: Context, request: DrillRequest, previous: Sequence[Mapping[str, Any]] = ()) -> DrillResult:
-    """Prove the restore of one snapshot of the context's vault. ``previous``: data of earlier drills, newest first.
+def drill(context: Context, request: DrillRequest, before: Callable[[], Sequence[Mapping[str, Any]]]) -> DrillResult:
+    """Prove the restore of one snapshot of the context's vault. ``before()``: data of earlier drills, newest first.
 
     What is wrong is in the result (outcome ``failed``, and facts ``damage.found``); a fact ``drill.finished`` tells the
     whole. Nothing is left in the scratch place, whatever happens, but by ``keep``; what a killed drill left there is
@@ -117,13 +118,14 @@ def drill(context: Context, request: DrillRequest, previous: Sequence[Mapping[st
             cancel=context.cancel,
         )
         databases = _databases(context, scratch, root, proof, request)
-        compare_rows(databases, rows_before(previous))
+        previous = before()
+        compare_rows(databases, rows_before(previous, snapshot.time_ns))
         commands = run_commands(context, root, snapshot, request.plan_name, request.commands)
         result = DrillResult(
             outcome=Outcome.OK,
             snapshot=snapshot,
             plan=request.plan_name,
-            vault=_name(context),
+            vault=label(context),
             vault_kind=vault.kind,
             host=hostname(),
             program=f"holdfast {__version__}",
@@ -179,7 +181,7 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
         snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot)]
         if not snapshots:
             raise NotFound(
-                f"the vault {_name(context)!r} holds no snapshot of the plan {plan.name!r} made by this host",
+                f"the vault {label(context)!r} holds no snapshot of the plan {plan.name!r} made by this host",
                 hint=f"'holdfast backup {plan.name}' makes one; --snapshot ID takes any other.",
             )
     if request.snapshot == "random":
@@ -282,13 +284,6 @@ def _unproven(proof: Proof, databases: Sequence[DatabaseProof], request: DrillRe
         )
     found.append("Permissions, owners and times were set as saved, but not compared.")
     return found
-
-
-def _name(context: Context) -> str:
-    """How the vault is called in reports: without what may be a password in a location."""
-    named = context.named
-    text = context.location if named is None else named.name
-    return f"{text.partition(':')[0]}:..." if "@" in text and ":" in text else text
 
 
 def at_vault(context: Context, plan: NamedPlan | None, vault: str | None) -> Context:

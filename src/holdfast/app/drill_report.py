@@ -32,6 +32,7 @@ def summary_data(result: DrillResult) -> dict[str, Any]:
         "plan": result.plan,
         "host": result.host,
         "program": result.program,
+        "snapshot_time_ns": result.snapshot.time_ns,
         "previous": _trend(result.previous[0]) if result.previous else None,
     }
     while len(json.dumps(data)) > _MOST and data["databases"]:
@@ -125,10 +126,13 @@ def report_data(result: DrillResult) -> dict[str, Any]:
     }
 
 
-def rows_before(previous: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """``KIND NAME`` of a database -> rows by table, as the last drill that saw it counted them."""
+def rows_before(previous: Sequence[Mapping[str, Any]], time_ns: int) -> dict[str, dict[str, int]]:
+    """``KIND NAME`` of a database -> rows by table, as the last drill of a snapshot not younger than ``time_ns``
+    counted them: an older snapshot rightly has fewer."""
     known: dict[str, dict[str, int]] = {}
     for data in previous:
+        if int(data.get("snapshot_time_ns", 0)) > time_ns:
+            continue
         for found in data.get("databases") or ():
             rows = found.get("rows")
             if isinstance(rows, dict) and rows:

@@ -30,8 +30,9 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "Commands in the restored tree"
         for command in report["commands"]:
+            took = text.duration(command["seconds"])
             why = f": {text.lines(command['message'])}" if command["message"] else ""
-            yield f"  {_MARKS[command['ok']]:<11}{text.name(command['name'])} ({text.duration(command['seconds'])}){why}"
+            yield f"  {_MARKS[command['ok']]:<11}{text.name(command['name'])} ({took}){why}"
     if report["damage"]:
         yield ""
         yield "Damage"

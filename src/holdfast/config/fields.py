@@ -61,7 +61,8 @@ def _count(value: object) -> object:
     return -1 if value == "unlimited" else value
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
+    """``text``, if it is no URL with a password in it."""
     from urllib.parse import urlsplit
 
     if urlsplit(not_empty(text)).password:
@@ -91,7 +92,7 @@ Share = Annotated[str, _understood(words.share), _pattern(words.SHARE)]
 SpanText = Annotated[str, _understood(words.span), _pattern(words.SPAN)]
 ReadData = Annotated[str, _understood(words.subset), _pattern(words.READ_DATA)]
 SampleText = Annotated[str, _understood(words.sample), _pattern(f"{words.SHARE}|{words.SIZE}")]
-ServerUrl = Annotated[str, AfterValidator(_without_password)]
+ServerUrl = Annotated[str, AfterValidator(without_password)]
 Schedule = Annotated[str, _understood(words.check_schedule), _pattern(r"@\w+|\S+ +\S+ +\S+ +\S+ +\S+")]
 Count = Annotated[
     int,

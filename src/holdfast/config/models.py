@@ -23,6 +23,7 @@ from holdfast.config.fields import (
     Tag,
     Text,
     Variable,
+    without_password,
 )
 from holdfast.config.fields import nothing as _nothing
 from holdfast.config.healthmodels import Health
@@ -194,7 +195,7 @@ class Notify(Section):
 
 
 def _journal(text: str) -> str:
-    scheme, mark, _ = _without_password(text).partition("://")
+    scheme, mark, _ = without_password(text).partition("://")
     if mark and scheme not in ("sqlite", "postgresql"):
         raise ValueError("a path is wanted, or a URL: sqlite:////path or postgresql://host/database")
     return text

@@ -44,10 +44,10 @@ def command(
 ) -> int:
     """Prove that a snapshot comes back.
 
-    Restores it into a private scratch folder, compares every byte with the vault and with files that are unchanged since,
+    Restores it into a private scratch folder, compares every byte with the vault and with files that are unchanged,
     loads dumps into servers of its own, opens SQLite files, asks the plan's queries and runs its commands there.
-    Then everything is removed. It tells how long recovery takes, and what is not proven. Exit code 13: it does not come
-    back as it should.
+    Then everything is removed. It tells how long recovery takes, and what is not proven. Exit code 13: it does not
+    come back as it should.
     """
     from holdfast.app.drill import at_vault, request_of
     from holdfast.app.drill_run import run_drill
