@@ -113,7 +113,6 @@ def drill(context: Context, request: DrillRequest, before: Callable[[], Sequence
             snapshot,
             _options(context, request, root),
             needs=lambda listing: _room_for_servers(listing, request),
-            clock=context.clock,
             emit=context.emit,
             cancel=context.cancel,
         )
@@ -158,7 +157,7 @@ def sentence(result: DrillResult) -> str:
     shown = result.snapshot.id.hex()[:8]
     if result.outcome is Outcome.FAILED:
         return f"The drill {what}failed: snapshot {shown} does not come back as it should ({result.damage[0].message})."
-    files = f"{result.proof.compared.files:,} files"
+    files = f"{result.proof.restored.proven.files:,} files"
     rest = ", not everything could be proven" if result.outcome is Outcome.PARTIAL else ""
     return f"The drill {what}proved snapshot {shown}: {files} restored and compared{rest}."
 
@@ -235,7 +234,7 @@ def _databases(
     if not request.databases:
         return []
     there = [dump for dump in proof.dumps if os.path.lexists(root + dump.path)]
-    return prove_databases(context, scratch, root, there, proof.compared.sqlite, request.wanted)
+    return prove_databases(context, scratch, root, there, proof.restored.proven.sqlite, request.wanted)
 
 
 def _judge(context: Context, result: DrillResult, request: DrillRequest) -> None:
@@ -268,7 +267,7 @@ def _unproven(proof: Proof, databases: Sequence[DatabaseProof], request: DrillRe
     """What an auditor has to know that the drill does not prove."""
     found = []
     if request.sample is not None:
-        left = proof.files_total - proof.files
+        left = proof.passed_over
         found.append(f"{left:,} of {proof.files_total:,} files were not restored: only a sample was.")
     for path, why in proof.unproven[:20]:
         found.append(f"{os.fsdecode(path)}: {why}")
@@ -277,7 +276,7 @@ def _unproven(proof: Proof, databases: Sequence[DatabaseProof], request: DrillRe
     if not request.databases:
         found.append("Databases were not opened: it was asked not to.")
     found += [f"Database {database.name}: {database.message}" for database in databases if database.ok is None]
-    apart = proof.compared.changed
+    apart = proof.restored.proven.changed
     if apart:
         found.append(
             f"{apart:,} files are gone or changed at their source since: they were compared with the vault only."

@@ -22,8 +22,8 @@ def summary_data(result: DrillResult) -> dict[str, Any]:
     databases = sorted(result.databases, key=lambda found: (found.ok is True, not found.queries, -found.size))
     data: dict[str, Any] = {
         **figures(result),
-        "compared": result.proof.compared.size,
-        "compared_with_source": result.proof.compared.original_size,
+        "compared": result.proof.restored.proven.size,
+        "compared_with_source": result.proof.restored.proven.original_size,
         "databases": [_database(found, few=True) for found in databases[:_DATABASES]],
         "databases_total": len(result.databases),
         "commands": [{"name": found.name, "ok": found.ok} for found in result.commands[:50]],
@@ -48,8 +48,8 @@ def figures(result: DrillResult) -> dict[str, Any]:
         "snapshot": result.snapshot.id.hex(),
         "seconds": round(result.recovery_seconds, 3),
         "data_age_seconds": round(result.data_age_seconds, 3),
-        "files": result.proof.compared.files,
-        "bytes": result.proof.compared.size,
+        "files": result.proof.restored.proven.files,
+        "bytes": result.proof.restored.proven.size,
         "whole": result.sample is None,
     }
 
@@ -57,7 +57,7 @@ def figures(result: DrillResult) -> dict[str, Any]:
 def report_data(result: DrillResult) -> dict[str, Any]:
     """The whole report."""
     proof, snapshot = result.proof, result.snapshot
-    compared = proof.compared
+    compared = proof.restored.proven
     return {
         "report": "holdfast.drill",
         "version": 1,
@@ -80,7 +80,6 @@ def report_data(result: DrillResult) -> dict[str, Any]:
             "load_seconds": round(result.load_seconds, 3),
         },
         "drill_seconds": round(result.seconds, 3),
-        "compare_seconds": round(proof.compare_seconds, 3),
         "sample": _sample(result),
         "files_total": proof.files_total,
         "bytes_total": proof.size_total,
@@ -94,7 +93,6 @@ def report_data(result: DrillResult) -> dict[str, Any]:
         "compared": {
             "files": compared.files,
             "bytes": compared.size,
-            "links": compared.links,
             "hash": "SHA-256",
             "files_with_source": compared.originals,
             "bytes_with_source": compared.original_size,

@@ -14,6 +14,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
 from holdfast.sources.base import Source
+from holdfast.vaults.proven import Proven, Proving
 
 
 class Outcome(StrEnum):
@@ -157,6 +158,7 @@ class RestoreOptions:
     names it; folders above what the backup saved are left alone. What is written was always verified against its hash;
     ``verify`` reads every written file back from the disk as well. ``owner`` restores owner and group (True: a failure
     is a problem; False: the files belong to who restores; None: owner and group as root, else the group if possible).
+    ``proving`` reads every file back as it is written, and compares it, which costs less than ``verify``.
     """
 
     target: bytes
@@ -171,6 +173,7 @@ class RestoreOptions:
     sparse: bool = True
     owner: bool | None = None
     workers: int | None = None
+    proving: Proving | None = None
 
 
 @dataclass(slots=True)
@@ -190,6 +193,7 @@ class RestoreSummary:
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     actions: list[tuple[str, bytes]] = field(default_factory=list)
+    proven: Proven = field(default_factory=Proven)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,13 +100,6 @@ class Browsable(Folders, Protocol):
         """
         ...
 
-    def pieces(self, file: Item) -> Sequence[tuple[bytes, int]]:
-        """SHA-256 and length of every piece of a file's content, in order, as recorded: no data is read.
-
-        Raises ``Corrupt`` where the record does not tell.
-        """
-        ...
-
     def same(self, first: Item, second: Item) -> bool:
         """Whether two saved files hold the same bytes, reading only what their records do not tell.
 

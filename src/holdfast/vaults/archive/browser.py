@@ -113,10 +113,6 @@ class ArchiveBrowser:
                 return False
         return not read(1)
 
-    def pieces(self, file: Item) -> Sequence[tuple[bytes, int]]:
-        """The blobs: ids with their lengths. Raises ``Corrupt`` where one is in no index."""
-        return list(zip(_node(file).content or (), self._lengths(file), strict=True))
-
     def same(self, first: Item, second: Item) -> bool:
         """Whether two files hold the same bytes.
 

@@ -1,4 +1,4 @@
-"""What a drill is asked, and what it proved."""
+"""What a drill is asked, and what came of its files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Sample:
 class DrillOptions:
     """``root``: an empty folder that only we can enter. ``sample`` None restores everything.
 
-    ``dumps`` always restores what is below ``/.holdfast/databases``; ``named`` tells of other paths that are restored
-    in any case. ``hosts``: a snapshot of one of them was made of the files of this machine, with which it is compared.
-    ``seed`` decides what is in a sample. ``workers`` 0 compares in this process.
+    ``dumps``: what is below ``/.holdfast/databases`` is in every sample; ``named`` tells of other paths that are.
+    ``hosts``: a snapshot of one of them was made of the files of this machine, with which it is compared.
+    ``seed`` decides what is in a sample. ``workers`` 0 does all in this process.
     """
 
     root: bytes
@@ -41,41 +41,9 @@ class DrillOptions:
     workers: int | None = None
 
 
-@dataclass(slots=True)
-class Compared:
-    """Counts of a comparison. Files and bytes that were read back; of those the bytes whose hash was compared with the
-    vault's, and the files and bytes that were also equal to their unchanged originals, byte by byte.
-
-    ``changed``: files whose originals are gone, or others since. ``findings``: (kind, path in the snapshot, why).
-    ``sqlite``: paths of the restored files that begin as databases of SQLite do.
-    """
-
-    files: int = 0
-    size: int = 0
-    links: int = 0
-    folders: int = 0
-    originals: int = 0
-    original_size: int = 0
-    changed: int = 0
-    findings: list[tuple[str, bytes, str]] = field(default_factory=list)
-    sqlite: list[bytes] = field(default_factory=list)
-
-    def add(self, other: Compared) -> None:
-        """Take in another part."""
-        self.files += other.files
-        self.size += other.size
-        self.links += other.links
-        self.folders += other.folders
-        self.originals += other.originals
-        self.original_size += other.original_size
-        self.changed += other.changed
-        self.findings += other.findings
-        self.sqlite += other.sqlite
-
-
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A restored dump of a database: its path in the snapshot, which is also where it is below the root."""
+    """A dump of a database: its path in the snapshot, which is also where it is below the root."""
 
     path: bytes
     size: int
@@ -83,21 +51,17 @@ class Dump:
 
 @dataclass(slots=True)
 class Proof:
-    """What came of restoring and comparing. ``seconds`` of the restore are in ``restored``, ``compare_seconds`` beside.
+    """What came of restoring and comparing; counts of what was proven are in ``restored.proven``.
 
-    ``files_total`` and ``size_total`` are of the whole snapshot, ``files`` and ``size`` (bytes) of what was chosen.
-    ``damage`` is what the vault, or what came out of it, is not as it should be; ``unproven`` are items that could not
-    be restored here for other reasons: (path, why).
+    ``files_total`` and ``size_total`` are of the whole snapshot, ``passed_over`` counts files that are not in the
+    sample. ``damage`` is what the vault, or what came out of it, is not as it should be; ``unproven`` are items that
+    could not be restored here for other reasons: (path, why).
     """
 
     restored: RestoreSummary
-    compared: Compared
     files_total: int
     size_total: int
-    files: int
-    size: int
     passed_over: int
-    compare_seconds: float
     dumps: tuple[Dump, ...]
     damage: list[Damage] = field(default_factory=list)
     unproven: list[tuple[bytes, str]] = field(default_factory=list)

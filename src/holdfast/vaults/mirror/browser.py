@@ -134,11 +134,6 @@ class MirrorBrowser:
             left -= len(data)
         return not left and not read(1) and digest.digest() == item.digest
 
-    def pieces(self, file: Item) -> Sequence[tuple[bytes, int]]:
-        """The whole file as one piece."""
-        item = _own(file)
-        return [(item.digest, item.size)] if item.size else []
-
     def same(self, first: Item, second: Item) -> bool:
         """Whether two files hold the same bytes, by their hashes."""
         return _own(first).digest == _own(second).digest

@@ -111,11 +111,6 @@ class VersionedBrowser:
             digest.update(piece)
         return digest.digest() == _own(file).version.sha256
 
-    def pieces(self, file: Item) -> Sequence[tuple[bytes, int]]:
-        """The whole file as one piece."""
-        version = _own(file).version
-        return [(version.sha256, version.size)] if version.size else []
-
     def same(self, first: Item, second: Item) -> bool:
         """Whether two files hold the same bytes, by their hashes."""
         return _own(first).version.sha256 == _own(second).version.sha256

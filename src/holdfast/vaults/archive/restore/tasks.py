@@ -17,6 +17,7 @@ from holdfast.files.xattrs import Xattrs
 from holdfast.format.node import Node
 from holdfast.kernel.errors import HoldfastError, NoSpace
 from holdfast.kernel.ids import BlobId, PackId
+from holdfast.vaults.proven import Proven
 
 Meta = tuple[int, int, int, int, int, Xattrs]
 """Permission bits, uid, gid, mtime and atime in nanoseconds since 1970, extended attributes."""
@@ -192,6 +193,7 @@ class Written:
     notes: list[Note] = field(default_factory=list)
     parts: list[tuple[bytes, str]] = field(default_factory=list)
     current: bytes = b""
+    proven: Proven | None = None
 
     def fail(self, path: bytes, error: HoldfastError) -> None:
         """Note that ``path`` could not be written. A full disk concerns all that is left to do: it is raised."""
