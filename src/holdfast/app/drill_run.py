@@ -23,7 +23,7 @@ def run_drill(context: Context, request: DrillRequest) -> dict[str, Any]:
     """Drill, and return the report (``app.drill_report.report_data``). What is wrong is in it; raises as ``drill``."""
     said = {"snapshot": request.snapshot, "sample": request.sample is not None}
     with (
-        _before(context, request.plan_name) as before,
+        _before(context, request.plan_name, label(context)) as before,
         recorded(context, "drill", plan=request.plan_name, vault=label(context), data=said) as run,
     ):
         result = drill(run.context, request, before)
@@ -45,17 +45,18 @@ def run_drill(context: Context, request: DrillRequest) -> dict[str, Any]:
     return data
 
 
-def last_drills(context: Context, plan: str) -> Drills:
-    """The data of the last drills of ``plan`` (empty: of those without a plan) that the journal knows, newest first."""
+def last_drills(context: Context, plan: str, vault: str) -> Drills:
+    """The data of the last drills of ``plan`` (empty: of those without one) from ``vault`` that the journal knows,
+    newest first."""
     from holdfast.app.journal import open_journal
 
     with open_journal(context) as journal:
-        facts = journal.facts(kinds=("drill.finished",), plan=plan or None, limit=4 * TREND)
+        facts = journal.facts(kinds=("drill.finished",), plan=plan or None, vault=vault, limit=4 * TREND)
     return [fact.data for fact in facts if fact.plan == plan][:TREND]
 
 
 @contextmanager
-def _before(context: Context, plan: str) -> Iterator[Callable[[], Drills]]:
+def _before(context: Context, plan: str, vault: str) -> Iterator[Callable[[], Drills]]:
     """What gives the earlier drills; they are looked up by another process meanwhile.
 
     The journal's library takes 0.3 s to import, which would count as time of the drill; the key is derived in that
@@ -63,7 +64,7 @@ def _before(context: Context, plan: str) -> Iterator[Callable[[], Drills]]:
     """
 
     def start() -> Callable[[str], list[Drills]]:
-        return lambda plan: [last_drills(context, plan)]
+        return lambda plan: [last_drills(context, plan, vault)]
 
     with Pool(start, min(1, default_size(0))) as pool:
         pool.submit(plan)
