@@ -50,7 +50,7 @@ class Cli:
         }
         # Where the package is not installed (a checkout without make install) the module is the same program.
         self.words = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "holdfast"]
-        if not SCRIPT.exists():
+        if not SCRIPT.exists() or "PYTHONPATH" in os.environ:  # such as a work tree beside the installed one
             self.environ["PYTHONPATH"] = str(SOURCE)
 
     def __call__(self, *words: str | bytes | Path, stdin: bytes = b"", cwd: Path | None = None, **environ: str) -> Done:

@@ -187,7 +187,9 @@ def app(postgres: Postgres, request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_dumps_of_postgres_are_loaded_into_a_server_of_its_own(cli: Cli, plan: Any, postgres: Postgres, app: str) -> None:
+def test_dumps_of_postgres_are_loaded_into_a_server_of_its_own(
+    cli: Cli, plan: Any, postgres: Postgres, app: str
+) -> None:
     queries = f'queries: {{{app}: ["select count(*) = 50 from users", "select false"]}}'
     plan(f'databases: [{{postgres: {{url: "{postgres.url(app)}", name: main}}}}]', f"drill: {{{queries}}}")
     assert cli("backup", "docs", **PASSWORD).code == 0

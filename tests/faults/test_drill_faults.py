@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.archivekit import new_vault, save
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, NoSpace
-from holdfast.kernel.events import Event, Fact, ignore
+from holdfast.kernel.events import Event, Fact
 from holdfast.vaults.archive.browser import ArchiveBrowser
 from holdfast.vaults.archive.vault import ArchiveVault
 from holdfast.vaults.base import SnapshotInfo
@@ -149,7 +149,7 @@ def test_a_drill_stops_when_it_is_asked_to(tmp_path: Path, source: Path) -> None
 
 # -- the whole command, killed -----------------------------------------------------------------------------------------
 
-HOLD = "echo $$ > {place}/held; exec sleep 600"
+HOLD = "echo $$$$ > {place}/held; exec sleep 600"
 
 
 @pytest.fixture
@@ -184,10 +184,8 @@ def held(tmp_path: Path, source: Path) -> Iterator[tuple[subprocess.Popen[bytes]
         yield child, environ, scratch
     finally:
         for pid in (child.pid, command):
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         child.communicate()
 
 

@@ -232,7 +232,10 @@ def test_queries_find_their_database_by_any_of_its_names() -> None:
 
 def test_tables_that_shrank_are_found_and_older_snapshots_may_have_fewer_rows() -> None:
     earlier = [
-        {"snapshot_time_ns": 5, "databases": [{"kind": "postgres", "name": "main/app", "rows": {"users": 9, "gone": 1}}]}
+        {
+            "snapshot_time_ns": 5,
+            "databases": [{"kind": "postgres", "name": "main/app", "rows": {"users": 9, "gone": 1}}],
+        }
     ]
     now = DatabaseProof("main/app", "postgres", b"", 1, rows={"users": 4, "new": 1})
     compare_rows([now], rows_before(earlier, 6))

@@ -159,7 +159,8 @@ def _note_space(context: Context, location: str) -> None:
         found = os.statvfs(location)
         total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
         data = {"free": free, "total": total, "used": total - found.f_bfree * found.f_frsize}
-        note(context, Fact("vault.space", "how full the vault's disk is", "info", data))
+        words = f"{free / (1 << 30):,.1f} of {total / (1 << 30):,.1f} GiB are free on the vault's disk"
+        note(context, Fact("vault.space", words, "info", data))
 
 
 def _device_and_inode(folder: bytes) -> frozenset[tuple[int, int]]:

@@ -45,7 +45,8 @@ class Loading(Protocol):
     """A server that dumps can be loaded into."""
 
     def prepare(self, folders: Sequence[bytes]) -> None:
-        """Make ready for the dumps in these restored folders, one for each saved server."""
+        """Make ready for the dumps in these restored folders, one for each saved server. Raises ``HoldfastError`` where
+        the server is out of reach."""
         ...
 
     def database(self, dump: bytes) -> AbstractContextManager[Ask]:
@@ -126,6 +127,7 @@ class _Postgres:
         """
         from holdfast.sources.postgres import GLOBALS, query
 
+        query(self._server, "SELECT 1", self._context.cancel, "postgres")
         if not self._own:
             return
         for folder in folders:
@@ -166,7 +168,10 @@ class _Mariadb:
         self._server = replace(server, database="")
 
     def prepare(self, folders: Sequence[bytes]) -> None:
-        """Nothing: a dump has all that it needs."""
+        """Only see whether the server answers: a dump has all that it needs."""
+        from holdfast.sources.mariadb import query
+
+        query(self._server, "SELECT 1", self._context.cancel)
 
     @contextmanager
     def database(self, dump: bytes) -> Iterator[Ask]:

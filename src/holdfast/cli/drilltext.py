@@ -122,7 +122,7 @@ def _earlier(found: Mapping[str, Any]) -> str:
         parts.append(text.size(found["bytes"]))
     if not found.get("whole", True):
         parts.append("a sample")
-    return ", ".join(parts)
+    return text.name(", ".join(parts))
 
 
 def _table(rows: Iterator[tuple[str, str]]) -> Iterator[str]:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repair": ("repair", "Mend a damaged vault: its index, packs and snapshots."),
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
+    "schedule": ("schedule", "Let this machine start everything by itself."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),
     "status": ("status", "Show how every plan and vault stands."),
@@ -117,7 +118,15 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         # once more while it ends, and complains in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _tell(common, error)
+    _finish(common)
     sys.exit(code)
+
+
+def _finish(common: Common) -> None:
+    """Everything was said, and the exit code is certain: what comes now can change neither."""
+    if common.at_end is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            common.at_end()
 
 
 def _open_missing_streams() -> None:

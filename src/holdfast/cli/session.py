@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
+from holdfast.app.settle import settle
 from holdfast.cli.console import Console
 from holdfast.cli.options import Common
 from holdfast.config.locate import Configured
@@ -64,6 +66,7 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         ask=_asker(),
         environ=environ,
     )
+    common.at_end = partial(settle, context)
     try:
         yield Session(console, context)
     except Unavailable as error:

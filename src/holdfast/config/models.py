@@ -194,6 +194,22 @@ class Notify(Section):
     rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
 
 
+ScheduleOrOff = Literal["off"] | Schedule
+
+
+class Schedules(Section):
+    """How 'holdfast schedule install' lets this machine start what the plans say, and what looks after them."""
+
+    backend: Literal["auto", "cron", "systemd", "systemd-system", "launchd"] = Field(
+        "auto", description="What starts it. [auto: launchd on macOS, systemd where it runs for the user, else cron]"
+    )
+    jitter: Duration = Field("10m", description="Backups, checks, drills and copies start up to so much later.")
+    health: ScheduleOrOff = Field("0 */6 * * *", description="When 'holdfast health' looks at everything, or off.")
+    report: ScheduleOrOff = Field("0 7 * * *", description="When the daily report is made and sent, or off.")
+    notices: ScheduleOrOff = Field("*/15 * * * *", description="When what is overdue is told and sent again, or off.")
+    prune: ScheduleOrOff = Field("30 5 * * 0", description="When archives whose plans forget are pruned, or off.")
+
+
 def _journal(text: str) -> str:
     scheme, mark, _ = without_password(text).partition("://")
     if mark and scheme not in ("sqlite", "postgresql"):
@@ -218,4 +234,7 @@ class Configuration(Section):
     )
     journal: Annotated[str, AfterValidator(_journal)] | None = Field(
         None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
+    )
+    schedules: Annotated[Schedules, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Schedules.model_validate({}), description="What this machine starts by itself."
     )

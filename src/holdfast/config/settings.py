@@ -53,10 +53,22 @@ class HookCommand:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A vault, by name, that gets copies of a plan's snapshots, and what it keeps of them (empty: all)."""
+    """A vault, by name, that gets copies of a plan's snapshots, what it keeps of them (empty: all), and when, as for
+    cron (empty: when somebody says so)."""
 
     to: str
     keep: Policy
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTimes:
+    """When a plan's work is due, as for cron; empty: when somebody says so. ``read_data`` is how much a check reads."""
+
+    backup: str = ""
+    check: str = ""
+    read_data: str = ""
+    drill: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,6 @@ class CommandInTree:
 class NamedDrill:
     """How the restore of a plan is proven; see ``config.drillmodels.Drill``. Empty texts mean: not said."""
 
-    schedule: str = ""
     vault: str = ""
     snapshot: str = "latest"
     sample: Sample | None = None
@@ -112,6 +123,7 @@ class NamedPlan:
     before: tuple[HookCommand, ...]
     after: tuple[HookCommand, ...]
     on_failure: tuple[HookCommand, ...]
+    times: PlannedTimes = PlannedTimes()
     drill: NamedDrill = NamedDrill()
 
     @property
@@ -216,16 +228,21 @@ class Settings:
             host=found.host or "",
             note=found.note or "",
             keep=_policy(found.keep),
-            copies=tuple(CopyTarget(copy.to, _policy(copy.keep)) for copy in found.copies),
+            copies=tuple(CopyTarget(copy.to, _policy(copy.keep), copy.schedule or "") for copy in found.copies),
             before=tuple(map(_hook, hooks.before)) if hooks else (),
             after=tuple(map(_hook, hooks.after)) if hooks else (),
             on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+            times=PlannedTimes(
+                found.schedule or "",
+                (found.check and found.check.schedule) or "",
+                (found.check and found.check.read_data) or "",
+                (found.drill and found.drill.schedule) or "",
+            ),
             drill=NamedDrill() if found.drill is None else self._drill(found.drill),
         )
 
     def _drill(self, found: Drill) -> NamedDrill:
         return NamedDrill(
-            schedule=found.schedule or "",
             vault=found.vault or "",
             snapshot=found.snapshot,
             sample=None if found.sample is None else words.sample(found.sample),

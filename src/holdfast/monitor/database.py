@@ -9,7 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    NotSupportedError,
+    ProgrammingError,
+)
 
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NoSpace, Unavailable, Unsupported
@@ -116,10 +124,18 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            raise self._meaning(error) from error
+            meaning = self._meaning(error)
+            if meaning is None:
+                raise
+            raise meaning from error
 
-    def _meaning(self, error: DBAPIError) -> HoldfastError:
+    def _meaning(self, error: DBAPIError) -> HoldfastError | None:
+        """What the person is told; None for what is a mistake in Holdfast."""
         text = str(error.orig).strip().partition("\n")[0]
+        if not self.is_sqlite and "permission denied" in text:
+            return Denied(f"the journal at {self.name}: {text}", hint="Its user needs all rights to the tables there.")
+        if isinstance(error, (IntegrityError, ProgrammingError, DataError, NotSupportedError)):
+            return None
         if not self.is_sqlite:
             hint = "Look whether the server runs, and at the journal's URL in the configuration."
             return Unavailable(f"the journal at {self.name} does not answer: {text}", hint=hint)

@@ -92,6 +92,13 @@ class Outbox:
             return None
         return record
 
+    def size(self) -> int:
+        """Bytes that wait in the file that everybody of this role and host appends to; 0 where it cannot be told."""
+        try:
+            return os.stat(os.path.join(self.folder, f"{self._stem}0{SUFFIX}")).st_size
+        except OSError:
+            return 0
+
     def _write(self, line: bytes, *, flush: bool) -> None:
         file = self._opened()
         try:
