@@ -180,7 +180,8 @@ def app(postgres: Postgres, request: pytest.FixtureRequest) -> str:
     for sql in (f"CREATE ROLE owner_{name}", f"CREATE DATABASE {name} OWNER owner_{name}"):
         postgres.sql(sql)
     postgres.sql(
-        "CREATE TABLE users (id int PRIMARY KEY, name text); INSERT INTO users SELECT i, 'x' FROM generate_series(1, 50) i;"
+        "CREATE TABLE users (id int PRIMARY KEY, name text);"
+        "INSERT INTO users SELECT i, 'x' FROM generate_series(1, 50) i;"
         f"ALTER TABLE users OWNER TO owner_{name}; CREATE POLICY own ON users TO owner_{name} USING (true)",
         name,
     )

@@ -159,7 +159,8 @@ def held(tmp_path: Path, source: Path) -> Iterator[tuple[subprocess.Popen[bytes]
     (home / ".config/holdfast").mkdir(parents=True)
     (home / ".config/holdfast/holdfast.yaml").write_text(
         f"vaults: {{v: {{location: {tmp_path}/vault}}}}\n"
-        f"plans: {{p: {{paths: [{source}], drill: {{scratch: {scratch}, commands: ['{HOLD.format(place=tmp_path)}']}}}}}}\n"
+        f"plans: {{p: {{paths: [{source}],\n"
+        f"  drill: {{scratch: {scratch}, commands: ['{HOLD.format(place=tmp_path)}']}}}}}}\n"
     )
     environ = {
         **os.environ,

@@ -82,8 +82,8 @@ def _notes(settings: Settings) -> list[str]:
     configuration = settings.loaded.configuration
     plans = configuration.plans.values()
     notes = []
-    if any(plan.drill or plan.expect for plan in plans):
-        notes.append("drill and expect are checked for mistakes, but nothing acts on them yet.")
+    if any(plan.expect for plan in plans):
+        notes.append("expect is checked for mistakes, but nothing acts on it yet.")
     if configuration.notify.channels or configuration.notify.rules:
         notes.append("notify is checked for mistakes, but nobody is told anything yet.")
     other = [name for name, vault in configuration.vaults.items() if vault.kind not in _kinds()]
