@@ -22,7 +22,7 @@ from holdfast.kernel.errors import Denied, HoldfastError, Invalid
 from holdfast.sources.sqliteproof import prove
 from holdfast.vaults.drill.model import Sample
 from holdfast.vaults.proven import Proving
-from holdfast.vaults.witness import Witness
+from holdfast.vaults.witness import Witness, compare, fastest
 
 LATER = 1 << 62
 
@@ -131,10 +131,10 @@ class Written:
         return self.original.stat().st_mtime_ns
 
     def seen(self, data: bytes, mtime: int | None = None, proving: Proving | None = None) -> Any:
-        """What a witness of the whole file says, and what one of its parts does."""
+        """What witnesses say, of the whole file and of its parts, by the extension and without it."""
         found = []
-        for parts in (False, True):
-            witness = Witness(proving or self.proving)
+        for parts, how in ((False, compare), (True, compare), (False, fastest()), (True, fastest())):
+            witness = Witness(proving or self.proving, compare=how)
             when = self.mtime if mtime is None else mtime
             with open(self.copy, "rb") as file:
                 if parts:
