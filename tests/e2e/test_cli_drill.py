@@ -16,6 +16,7 @@ from tests.servers.mariadb import Mariadb
 from tests.servers.postgres import Postgres
 
 from holdfast.config import keyfile
+from holdfast.files.scratch import scratch_folder
 
 # A key, which unlike a password opens a vault without half a second of derivation.
 PASSWORD = {"HOLDFAST_PASSWORD": keyfile.generate(bytes).decode()}
@@ -241,3 +242,27 @@ def test_dumps_of_mariadb_are_loaded_into_a_server_of_its_own(cli: Cli, plan: An
     assert done.code == 0, done.out + done.err
     (found,) = done.summary["databases"]
     assert (found["kind"], found["rows"], found["queries"][0]["ok"]) == ("mariadb", {"a `b": 70}, True)
+
+
+def test_a_database_that_a_killed_drill_left_is_dropped(
+    cli: Cli, plan: Any, postgres: Postgres, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    name = f"holdfast_drill_{os.urandom(6).hex()}"
+    precious = f"precious_{os.urandom(4).hex()}"
+    for each in (name, precious):
+        postgres.sql(f"CREATE DATABASE {each}")
+    pid = os.fork()
+    if pid == 0:
+        opened = scratch_folder(os.fsencode(scratch))
+        left = opened.__enter__()
+        left.add("databases", ["postgres", name])
+        left.add("databases", ["postgres", precious])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    plan(f'drill: {{postgres: "{postgres.url()}", scratch: {scratch}}}')
+    assert cli("backup", "docs", **PASSWORD).code == 0
+    assert drill(cli, "docs").code == 0
+    assert os.listdir(scratch) == []
+    found = postgres.sql(f"SELECT datname FROM pg_database WHERE datname IN ('{name}', '{precious}')")
+    assert found == precious  # only names of ours

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from tests.archivekit import new_vault, save
 
+from holdfast.files.scratch import sweep
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, NoSpace
 from holdfast.kernel.events import Event, Fact
@@ -225,3 +228,72 @@ def test_a_drill_that_is_asked_to_end_leaves_nothing(held: Any, number: int) -> 
     assert child.returncode == 130, said
     assert os.listdir(scratch) == []
     assert b"Traceback" not in said
+
+
+# -- servers of its own ------------------------------------------------------------------------------------------------
+
+SERVER = """
+import sys, time
+from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.clock import SystemClock
+from holdfast.sources.{module} import {function}
+with {function}(sys.argv[1].encode(), 0, clock=SystemClock(), cancel=Cancel()) as server:
+    print("up", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "pid_file", "program"),
+    [
+        ("postgresscratch", "scratch_postgres", "data/postmaster.pid", "initdb"),
+        ("mariadbscratch", "scratch_mariadb", "pid", "mariadbd"),
+    ],
+)
+def test_a_server_ends_with_a_killed_drill(
+    tmp_path_factory: pytest.TempPathFactory,
+    need: Callable[[str], str],
+    module: str,
+    function: str,
+    pid_file: str,
+    program: str,
+) -> None:
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or program != "initdb":
+        need(program)
+    base = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
+    base.chmod(0o755)  # for the user whom a server of root's runs as
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVER.format(module=module, function=function), str(base)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(base)},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdout is not None and child.stdout.readline() == b"up\n"
+        (found,) = [path for path in base.glob(f"*/{pid_file}") if path.exists()]
+        server = int(found.read_text().split()[0])
+        os.kill(server, 0)
+        child.kill()
+        child.wait()
+        deadline = time.monotonic() + 120
+        while runs(server):
+            assert time.monotonic() < deadline, "the server outlives its drill"
+            time.sleep(0.05)
+        assert sweep(os.fsencode(base))
+        assert not list(base.glob("holdfast-drill-*"))
+    finally:
+        child.kill()
+        child.communicate()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def runs(pid: int) -> bool:
+    """Whether the process is alive; one that nobody has waited for yet is not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return Path("/proc/self").exists() is False
+    return state not in "ZX"
