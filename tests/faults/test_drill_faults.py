@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests.archivekit import new_vault, save
 
+from holdfast.config import keyfile
 from holdfast.files.scratch import sweep
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, NoSpace
@@ -169,7 +170,7 @@ def held(tmp_path: Path, source: Path) -> Iterator[tuple[subprocess.Popen[bytes]
         **os.environ,
         "HOME": str(home),
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "HOLDFAST_PASSWORD": "x",
+        "HOLDFAST_PASSWORD": keyfile.generate(bytes).decode(),
     }
     for name in [name for name in environ if name.startswith("XDG_")]:
         del environ[name]

@@ -278,8 +278,8 @@ def _policy(keep: Keep | None) -> Policy:
 
 def _program(run: Command) -> str:
     """What a command is called: only the program, since what follows may hold a secret."""
-    first = run.split()[0] if isinstance(run, str) else run[0]
-    return os.path.basename(str(first)) if "=" not in str(first) else "command"
+    first = re.match(r"[\w./+-]+(?![\w=])", run.strip() if isinstance(run, str) else run[0])
+    return os.path.basename(first[0]) if first else "command"
 
 
 def _hook(hook: Hook) -> HookCommand:

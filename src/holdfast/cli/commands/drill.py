@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.app.hearing import Hearing
 from holdfast.cli import drilltext
 from holdfast.cli.console import Console, clean_value
 from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import session
 from holdfast.cli.values import DRILL_SNAPSHOT, SAMPLE
+from holdfast.kernel.events import Emit, Event, Fact
 
 if TYPE_CHECKING:
     from holdfast.vaults.drill.model import Sample
 
 ENDINGS = (".html", ".json", ".txt")
+_TOLD = ("damage.found", "drill.finished", "drill.shrunk")
 
 
 @click.command("drill")
@@ -54,6 +58,8 @@ def command(
 
     if report is not None and not report.endswith(ENDINGS):
         raise click.UsageError(f"--report wants a file that ends in {', '.join(ENDINGS)}.")
+    if report is not None and not os.access(os.path.dirname(os.path.abspath(report)), os.W_OK | os.X_OK):
+        raise click.UsageError(f"--report: no file can be written at {report}.")  # said before hours of work
     with session(common) as here:
         named = None if plan is None else here.context.required().plan(plan)
         request = request_of(
@@ -65,11 +71,23 @@ def command(
             databases=not no_databases,
             workers=workers,
         )
-        context = at_vault(here.context, named, common.vault)
+        context = replace(here.context, emit=Hearing(_all_but_the_report(here.console)))
+        context = at_vault(context, named, common.vault)
         data = run_drill(context, request)
         if report is not None:
             _write(report, data)
         return _show(here.console, data, report)
+
+
+def _all_but_the_report(console: Console) -> Emit:
+    """For people, the report tells what was found; with ``--quiet`` there is none, and damage is told as it is found."""
+
+    def emit(event: Event) -> None:
+        told = ("drill.finished",) if console.quiet else _TOLD
+        if console.json or not (isinstance(event, Fact) and event.kind in told):
+            console.emit(event)
+
+    return emit
 
 
 def _show(console: Console, data: dict[str, Any], report: str | None) -> int:
