@@ -87,6 +87,7 @@ def test_keys_that_say_themselves_what_they_are_are_hidden_anywhere(key: str) ->
         "keyboard: de, monkey=1",
         "/home/ada/secret/notes.txt: permission denied",
         "ssh://ada@host/path",
+        "PWD=/home/ada OLDPWD=/srv",
     ],
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
@@ -100,9 +101,10 @@ def test_what_stands_around_a_secret_stays() -> None:
 
 
 def test_known_secrets_are_hidden_wherever_they_stand() -> None:
-    known = environment_secrets({"DB_PASSWORD": "correct horse", "HOME": "/home/ada", "API_TOKEN": "short"})
+    environ = {"DB_PASSWORD": "correct horse", "API_TOKEN": "short", "PG_PASSWORD": "postgres", "PWD": "/home/ada"}
+    known = environment_secrets({**environ, "HOME": "/home/ada"})
     assert mask("it printed correct horse twice: correct horse", known=known) == "it printed *** twice: ***"
-    assert mask("/home/ada is short", known=known) == "/home/ada is short"
+    assert mask("/home/ada is short, says postgres", known=known) == "/home/ada is short, says postgres"
 
 
 @given(st.text(max_size=300))

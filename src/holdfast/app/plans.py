@@ -166,7 +166,11 @@ def _request(plan: NamedPlan, request: PlanRequest) -> BackupRequest:
         estimate=request.estimate,
         workers=request.workers,
         sources=make_sources(
-            postgres=plan.postgres, mariadb=plan.mariadb, commands=plan.commands, limit=plan.dump_timeout
+            postgres=plan.postgres,
+            mariadb=plan.mariadb,
+            redis=plan.redis,
+            commands=plan.commands,
+            limit=plan.dump_timeout,
         ),
         sqlite=plan.sqlite,
     )

@@ -142,12 +142,14 @@ class Database(Section):
     )
     postgres: Server | None = Field(None, description="PostgreSQL: one database, or all of the server.")
     mariadb: Server | None = Field(None, description="MariaDB or MySQL: one database, or all of the server.")
+    redis: Server | None = Field(None, description="Redis or Valkey: all databases of the server.")
     command: Program | None = Field(None, description="Any program's output.")
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
-        if sum(kind is not None for kind in (self.sqlite, self.postgres, self.mariadb, self.command)) != 1:
-            raise ValueError("one of sqlite, postgres, mariadb and command is wanted in each item")
+        kinds = (self.sqlite, self.postgres, self.mariadb, self.redis, self.command)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError("one of sqlite, postgres, mariadb, redis and command is wanted in each item")
         return self
 
 

@@ -98,8 +98,8 @@ class NamedDrill:
 @dataclass(frozen=True, slots=True)
 class NamedPlan:
     """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
-    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb`` and
-    ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout`` is in seconds."""
+    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb``,
+    ``redis`` and ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout``: seconds."""
 
     name: str
     paths: tuple[bytes, ...]
@@ -112,6 +112,7 @@ class NamedPlan:
     sqlite: bool
     postgres: tuple[str, ...]
     mariadb: tuple[str, ...]
+    redis: tuple[str, ...]
     commands: tuple[str, ...]
     dump_timeout: float | None
     to: tuple[str, ...]
@@ -217,6 +218,7 @@ class Settings:
             sqlite=not any(database.sqlite == "off" for database in found.databases),
             postgres=_servers(database.postgres for database in found.databases),
             mariadb=_servers(database.mariadb for database in found.databases),
+            redis=_servers(database.redis for database in found.databases),
             commands=tuple(
                 f"{program.name}={program.run}"
                 for program in (database.command for database in found.databases)

@@ -1,4 +1,4 @@
-"""Health: named checks that are all made, each with a time limit, and each of which ends in a finding whatever happens."""
+"""Health: named checks that are all made, each within a time limit, and end in a finding whatever happens."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: one sentence, how grave it is (``info``, ``warning``, ``error``, ``critical``), and what to do
-    about it (may be empty)."""
+    """What a check found: one sentence, how grave it is (``info``, ``warning``, ``error``, ``critical``), and what to
+    do about it (may be empty)."""
 
     result: Result
     message: str
@@ -157,6 +157,9 @@ def _look(check: Check) -> Finding:
         return check.look()
     except HoldfastError as error:
         return failed(error.message, error.hint)
+    except OSError as error:
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return failed(f"{where}{error.strerror or error}", "Look at its owner and its disk.")
     except BaseException as error:
         return failed(f"it could not be looked at: {type(error).__name__}: {error}")
 

@@ -10,6 +10,8 @@ from typing import Any
 STARS = "***"
 _DEEPEST = 12  # levels of nested data; below it nothing is kept
 _SHORTEST_KNOWN = 8  # characters: a shorter value of $SOMETHING_PASSWORD would blot out ordinary words
+_LONGEST_WORD = 16
+_FOLDERS = ("PWD", "OLDPWD")  # of the shell
 _SPARED = frozenset({"yes", "no", "true", "false", "none", "null", "nil", "empty", STARS, "is", "must", "was"})
 
 # Every pattern below needs one of these (in small letters) in the text. Looking for them takes 2 microseconds;
@@ -20,6 +22,8 @@ _SIGNS = (
     *("ghs_", "ghr_", "github_pat_", "glpat-", "xox", "xapp-", "k_live_", "k_test_", "aiza", "ya29", "npm_", "pypi-"),
     *("tk_", "sk-", "sg.", "hf_", ":aa", "eyj", "hooks.slack", "webhooks", "telegram", "hc-ping", "-----begin"),
 )
+
+_PARTS = ("pass", "pwd", "pw", "secret", "credential", "auth", "token", "key", "signature", "cookie")
 
 # Only bounded repetitions that begin at a fixed word: the time is linear in the text, whatever the text.
 _SECRET_WORD = (
@@ -103,12 +107,24 @@ def mask_data(value: Any, *, known: Iterable[str] = ()) -> Any:
 
 def is_secret_name(name: str) -> bool:
     """Whether a key, a variable or an option of this name holds a secret (``password_file`` does not)."""
-    return _names().search(name) is not None
+    small = name.lower()
+    return any(part in small for part in _PARTS) and _names().search(name) is not None
 
 
 def environment_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The values in ``environ`` that its names tell to be secret, longest first: for ``known``."""
-    found = {value for name, value in environ.items() if len(value) >= _SHORTEST_KNOWN and is_secret_name(name)}
+    """The values in ``environ`` that its names tell to be secret, longest first: for ``known``.
+
+    A value that is a short word (``POSTGRES_PASSWORD=postgres``) is left out: it protects nothing, and hiding it would
+    make every text about it unreadable.
+    """
+    found = {
+        value
+        for name, value in environ.items()
+        if len(value) >= _SHORTEST_KNOWN
+        and name not in _FOLDERS
+        and not (len(value) < _LONGEST_WORD and value.isalpha())
+        and is_secret_name(name)
+    }
     return tuple(sorted(found, key=len, reverse=True))
 
 
@@ -131,7 +147,8 @@ def _starred(match: re.Match[str]) -> str:
     value = match["value"]
     quote = value[0] if value[0] in "'\"" else ""
     inner = value[1:] if quote else value
-    if inner.strip("'\".:!?").lower() in _SPARED:
+    of_shell = match["before"] == "PWD=" and inner.startswith("/")  # where it stands; but UID=sa;PWD=... is a login
+    if of_shell or inner.strip("'\".:!?").lower() in _SPARED:
         return match[0]
     closing = quote if quote and len(value) > 1 and value.endswith(quote) else ""
     return f"{match['before']}{quote}{STARS}{closing}"

@@ -80,7 +80,7 @@ def command(
 
 
 def _all_but_the_report(console: Console) -> Emit:
-    """For people, the report tells what was found; with ``--quiet`` there is none, and damage is told as it is found."""
+    """For people, the report tells what was found; with ``--quiet`` damage is told as it is found."""
 
     def emit(event: Event) -> None:
         told = ("drill.finished",) if console.quiet else _TOLD

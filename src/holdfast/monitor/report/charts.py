@@ -1,4 +1,4 @@
-"""Small charts as SVG text without any script: columns of runs by outcome, and a line; each says in words what it shows."""
+"""Small charts as SVG without any script: columns of runs by outcome, and a line; each says what it shows."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.monitor.forecast import Space, daily_last, forecast
 from holdfast.monitor.report.history import History, number
-from holdfast.monitor.report.judging import anomalies, missing, validated
+from holdfast.monitor.report.judging import STRANGE, anomalies, missing, validated
 from holdfast.monitor.report.model import (
     DAY_NS,
     OUTCOMES,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 50_000
 """Of more runs than these, only the newest are read: a report is read by a person."""
+MOST_STRANGE = 500
+MOST_NOTICES = 20_000
 SHOWN_FAILURES = 20
 SHOWN_ITEMS = 5
 SHOWN_NOTICES = 20
@@ -46,16 +48,17 @@ OPEN_DAYS = 30
 def gather(
     history: History, period: Period, *, made_ns: int, expected: Sequence[Expected] = (), due: Sequence[Due] = ()
 ) -> Report:
-    """The report of ``period``, made at ``made_ns``. ``expected`` is what the plans promise, ``due`` what was to start in
-    the period; without them it cannot tell what did not happen."""
+    """The report of ``period``, made at ``made_ns``. ``expected`` is what the plans promise, ``due`` what was to start
+    in the period; without them it cannot tell what did not happen."""
     found = history.runs(since_ns=period.earlier_ns, until_ns=period.until_ns, limit=MOST_RUNS)
     found.sort(key=lambda run: run.started_ns)
     everything = without_parents(found)
     inside = [run for run in everything if run.started_ns >= period.since_ns]
     before = [run for run in everything if run.started_ns < period.since_ns]
     failures = _failures(history, [run for run in found if run.started_ns >= period.since_ns])
-    facts = history.facts(since_ns=period.since_ns, until_ns=period.until_ns, kinds=_TOLD, newest_first=False)
-    drills = _drills(history, period)
+    since, until = period.since_ns, period.until_ns
+    strange = history.facts(kinds=STRANGE, since_ns=since, until_ns=until, limit=MOST_STRANGE)
+    drilled = history.facts(kinds=("drill.finished",), since_ns=since, until_ns=until)
     return Report(
         period=period,
         made_ns=made_ns,
@@ -64,9 +67,9 @@ def gather(
         failures=tuple(failures[:SHOWN_FAILURES]),
         more_failures=max(len(failures) - SHOWN_FAILURES, 0),
         missing=tuple(missing(history, period, expected, due)),
-        anomalies=tuple(anomalies(inside, before, facts)),
-        validated=validated(inside, facts),
-        drills=tuple(drills),
+        anomalies=tuple(anomalies(inside, before, strange)),
+        validated=validated(inside, drilled),
+        drills=tuple(_drills(history, period)),
         spaces=tuple(_spaces(history, period)),
         notices=_notices(history, period),
         health=_health(history, period),
@@ -74,25 +77,13 @@ def gather(
     )
 
 
-_TOLD = (
-    "drill.finished",
-    "damage.found",
-    "lock.stuck",
-    "silent.failure",
-    "expectation.failed",
-    "validation.failed",
-    "error.*",
-    "critical.*",
-    "fatal.*",
-    "hook.failed",
-    "plan.not_thinned",
-)
-
-
 def without_parents(runs: Sequence[RunRow]) -> list[RunRow]:
-    """The runs without those that only hold others (of a plan over its vaults): what they did, the others tell."""
-    parents = {run.parent for run in runs if run.parent}
-    return [run for run in runs if run.id not in parents]
+    """The runs without those that only hold others of their kind (a plan's over its vaults): what they did, those tell.
+
+    A backup that holds the making of its vault, or forgetting what is old, stays.
+    """
+    parents = {(run.parent, run.operation) for run in runs if run.parent}
+    return [run for run in runs if (run.id, run.operation) not in parents]
 
 
 def _lines(inside: Sequence[RunRow], before: Sequence[RunRow], compared: int) -> list[Line]:
@@ -219,9 +210,8 @@ def _spaces(history: History, period: Period) -> list[SpaceLine]:
 
 def _notices(history: History, period: Period) -> Notices:
     until = period.until_ns
-    records = history.facts(
-        kinds=("notice.*",), since_ns=until - OPEN_DAYS * DAY_NS, until_ns=until, newest_first=False
-    )
+    since = until - OPEN_DAYS * DAY_NS
+    records = history.facts(kinds=("notice.*",), since_ns=since, until_ns=until, limit=MOST_NOTICES)[::-1]
     still: dict[str, None] = {}
     for record in records:
         notice = str(record.data.get("notice", ""))

@@ -30,6 +30,7 @@ class History(Protocol):
         self,
         *,
         kinds: Sequence[str] = (),
+        plan: str | None = None,
         run: str | None = None,
         since_ns: int | None = None,
         until_ns: int | None = None,

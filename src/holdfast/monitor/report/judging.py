@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ PROOF_DAYS = 31
 """A vault that nobody looked at for longer is worth a line."""
 EARLY_NS = 10 * 60 * 10**9
 """A run may begin so much before it was due: clocks and timers are not exact."""
+LATE_NS = 3 * 3_600 * 10**9
+"""Whatever was missed is made up for within an hour of the machine being awake."""
 
 _STRANGE = {
     "damage.found": "damage",
@@ -42,6 +45,10 @@ _STRANGE = {
 }
 
 
+STRANGE = tuple(_STRANGE)
+"""Kinds of facts that say that something was not as it should be."""
+
+
 def subject(plan: str, vault: str, operation: str = "") -> str:
     """How a plan and a vault are called: ``backup documents in home``."""
     what = " in ".join(part for part in (plan, vault) if part)
@@ -49,7 +56,7 @@ def subject(plan: str, vault: str, operation: str = "") -> str:
 
 
 def anomalies(inside: Sequence[RunRow], before: Sequence[RunRow], facts: Sequence[Record]) -> list[Anomaly]:
-    """What is unusual in the backups of the period, and the facts that say that something was; at most 30, newest last."""
+    """What is unusual in the backups of the period, and facts that tell of such; at most 30, the newest last."""
     found = [anomaly for run in inside for anomaly in _unusual(run, before)]
     for record in facts:
         word = _STRANGE.get(record.kind)
@@ -130,31 +137,32 @@ def _promised(history: History, period: Period, each: Expected) -> Iterator[Miss
 
 
 def _not_started(history: History, period: Period, each: Due) -> Missing | None:
-    until = each.at_ns + int(each.grace * 1e9)
-    if until > period.until_ns:
-        return None
+    """Every start has until the next one to happen, the last one until the end of the period, if that leaves it long
+    enough: a machine that was asleep makes up for what it missed."""
+    ends = [*each.times[1:], period.until_ns]
     runs = history.runs(
-        operations=(each.operation,),
-        plan=each.plan or None,
-        vault=each.vault or None,
-        since_ns=each.at_ns - EARLY_NS,
-        until_ns=until,
-        limit=1,
+        operations=(each.operation,), plan=each.plan, since_ns=each.times[0] - EARLY_NS, until_ns=period.until_ns
     )
-    if runs:
+    began = sorted(run.started_ns for run in runs)
+    gone = [
+        at_ns
+        for at_ns, end_ns in zip(each.times, ends, strict=True)
+        if (end_ns < period.until_ns or end_ns - at_ns >= LATE_NS)
+        and bisect_left(began, at_ns - EARLY_NS) == bisect_left(began, end_ns)
+    ]
+    if not gone:
         return None
-    what = subject(each.plan, each.vault, each.operation)
-    return Missing(what, "it was due and did not start", "holdfast schedule list", True)
+    what = subject(each.plan, "", each.operation)
+    times = "once" if len(gone) == 1 else f"{len(gone):,} times"
+    return Missing(what, f"it was due and did not start, {times}", "holdfast schedule list", True)
 
 
 def _unproven(history: History, period: Period, each: Expected) -> Iterator[Missing]:
     if _last(history, "backup", each, period.until_ns) is None:
         return
     since = period.until_ns - PROOF_DAYS * DAY_NS
-    drills = history.runs(
-        operations=("drill",), plan=each.plan, outcomes=("ok",), since_ns=since, until_ns=period.until_ns, limit=1
-    )
-    if not drills:
+    drills = history.facts(kinds=("drill.finished",), plan=each.plan, since_ns=since, until_ns=period.until_ns)
+    if not any(record.data.get("outcome") == "ok" for record in drills):
         message = f"no restore was proven in the last {PROOF_DAYS} days"
         yield Missing(subject(each.plan, ""), message, f"holdfast drill {each.plan}", False)
     if not each.vault:

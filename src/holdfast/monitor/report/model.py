@@ -43,7 +43,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """That ``plan`` saves into ``vault`` at least every so many seconds (None: nobody said how often)."""
+    """That ``plan`` saves into ``vault``, named as in the journal, every so many seconds at most (None: unsaid)."""
 
     plan: str
     vault: str
@@ -52,13 +52,11 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """That ``operation`` of ``plan`` (or of ``vault``) was to start at ``at_ns``, at most ``grace`` seconds later."""
+    """That ``operation`` of ``plan`` was to start at each of ``times`` (oldest first)."""
 
     operation: str
     plan: str
-    vault: str
-    at_ns: int
-    grace: float
+    times: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Notices:
-    """The notices raised in the period as (time, level, message), how many more, how many were resolved and are open."""
+    """The notices raised in the period: (time, level, message); how many more, resolved in it, and open now."""
 
     raised: tuple[tuple[int, str, str], ...] = ()
     more: int = 0
@@ -204,7 +202,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything. ``ok``: nothing failed, no item was left out, nothing that was asked for is missing, health is good."""
+    """Everything. ``ok``: nothing failed or was left out, nothing asked for is missing, health is good."""
 
     period: Period
     made_ns: int

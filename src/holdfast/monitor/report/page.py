@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from holdfast.monitor.report import charts
 from holdfast.monitor.report.judging import proven_words, subject
-from holdfast.monitor.report.model import DrillLine, Line, Report, SpaceLine
+from holdfast.monitor.report.model import OUTCOMES, DrillLine, Line, Report, SpaceLine
 from holdfast.monitor.report.plain import (
     Offset,
     compared_with,
@@ -44,12 +44,12 @@ def _body(report: Report, offset: Offset) -> Iterator[str]:
     hosts = f" · {_text(', '.join(report.hosts))}" if report.hosts else ""
     yield f'<header>\n<h1>Holdfast report</h1>\n<p class="period">{_text(span(report, offset))}{hosts}</p>\n'
     yield f'<p class="state{"" if report.ok else " bad"}">{_text(headline(report))}</p>\n</header>\n'
-    yield from _charts(report, offset)
     grave = [gap for gap in report.missing if gap.grave]
     yield _section("What did not happen", _list(_gap(gap.subject, gap.message, gap.action) for gap in grave))
     yield _section("What failed", _list(_failures(report, offset)))
     unusual = (f"<strong>{_text(found.subject)}</strong>: {_text(found.message)}" for found in report.anomalies)
     yield _section("Unusual", _list(unusual))
+    yield from _charts(report, offset)
     yield _section("What ran", _runs(report))
     proven = [*map(_text, proven_words(report.validated)), *(_drill(drill, offset) for drill in report.drills)]
     yield _section("Proven", _list(proven))
@@ -86,7 +86,7 @@ def _act(action: str) -> str:
     if not action:
         return ""
     inside = f"<code>{_text(action)}</code>" if action.startswith("holdfast ") else _text(action)
-    return f'<br><span class="act">{inside}</span>'
+    return f'<div class="act">{inside}</div>'
 
 
 def _gap(what: str, message: str, action: str) -> str:
@@ -100,7 +100,7 @@ def _charts(report: Report, offset: Offset) -> Iterator[str]:
         bad = sum(column.outcomes.get("failed", 0) + column.outcomes.get("partial", 0) for column in report.columns)
         total = sum(sum(column.outcomes.values()) for column in report.columns)
         label = f"Runs in each period: {total} in all, {bad} of them failed or partial"
-        legend = "Runs: green ok, yellow partial, red failed, grey cancelled"
+        legend = "Runs: " + ", ".join(map(_mark, OUTCOMES))
         figures.append((legend, charts.columns(label, [column.outcomes for column in report.columns], names)))
     if any(column.added for column in report.columns):
         added = [column.added for column in report.columns]
@@ -111,7 +111,7 @@ def _charts(report: Report, offset: Offset) -> Iterator[str]:
     figures += [_drill_chart(drill) for drill in report.drills if len(drill.trend) > 1]
     figures += [_space_chart(line, offset) for line in report.spaces if len(line.points) > 1]
     if figures:
-        told = "".join(f"<figure><figcaption>{_text(words)}</figcaption>{svg}</figure>\n" for words, svg in figures)
+        told = "".join(f"<figure><figcaption>{words}</figcaption>{svg}</figure>\n" for words, svg in figures)
         yield f'<div class="charts">\n{told}</div>\n'
 
 
@@ -120,7 +120,7 @@ def _drill_chart(drill: DrillLine) -> tuple[str, str]:
     label = f"Recovery time of {safe(name)} in the last {len(drill.trend)} drills, now {duration(drill.trend[-1])}"
     longest = f"{duration(max(drill.trend))} at most"
     svg = charts.line(label, drill.trend, "earlier", f"now {duration(drill.trend[-1])}", peak=longest)
-    return f"Recovery time: {name}", svg
+    return _text(f"Recovery time: {name}"), svg
 
 
 def _space_chart(line: SpaceLine, offset: Offset) -> tuple[str, str]:
@@ -129,7 +129,7 @@ def _space_chart(line: SpaceLine, offset: Offset) -> tuple[str, str]:
     total = line.last.total
     label = f"Disk of the vault {safe(line.vault)}: {size(used[-1])} used of {size(total)}"
     svg = charts.line(label, used, *ends, top=float(total), peak=size(total))
-    return f"Disk of {line.vault}: used", svg
+    return _text(f"Disk of {line.vault}: used"), svg
 
 
 def _failures(report: Report, offset: Offset) -> Iterator[str]:
@@ -219,7 +219,7 @@ def _notices(report: Report, offset: Offset) -> Iterator[str]:
     if notices.resolved or notices.open:
         yield f"{notices.resolved:,} resolved, {notices.open:,} open"
     for channel in notices.deliveries:
-        failed = f", {channel.failed:,} tries failed: {_text(channel.error)}" if channel.failed else ""
+        failed = f", {plural(channel.failed, 'try', 'tries')} failed: {_text(channel.error)}" if channel.failed else ""
         yield f"<strong>{_text(channel.channel)}</strong>: {channel.sent:,} delivered{failed}"
 
 

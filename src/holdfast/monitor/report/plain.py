@@ -84,7 +84,7 @@ def _failures(report: Report, offset: Offset) -> Iterator[str]:
             yield f"  ... and {failure.problems - len(failure.items):,} more"
         if failure.hint:
             yield f"  -> {safe(failure.hint)}"
-        yield f"  holdfast history {failure.run}"
+        yield f"  holdfast history {safe(failure.run)}"
     if report.more_failures:
         yield f"... and {plural(report.more_failures, 'more run', 'more runs')}"
 
@@ -147,7 +147,7 @@ def _drills(report: Report, offset: Offset) -> Iterator[str]:
 def drill_words(drill: DrillLine) -> str:
     """How a drill went, and how fast."""
     if drill.outcome != "ok":
-        return drill.outcome or "no outcome"
+        return safe(drill.outcome) or "no outcome"
     before = drill.trend[:-1]
     usual = sorted(before)[len(before) // 2] if before else 0.0
     trend = signed_share(drill.seconds, usual)
@@ -184,7 +184,7 @@ def _notices(report: Report, offset: Offset) -> Iterator[str]:
     if notices.resolved or notices.open:
         yield f"{notices.resolved:,} resolved, {notices.open:,} open"
     for channel in notices.deliveries:
-        failed = f", {channel.failed:,} tries failed: {safe(channel.error)}" if channel.failed else ""
+        failed = f", {plural(channel.failed, 'try', 'tries')} failed: {safe(channel.error)}" if channel.failed else ""
         yield f"{safe(channel.channel)}: {channel.sent:,} delivered{failed}"
 
 
