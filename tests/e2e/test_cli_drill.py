@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.conftest import Cli, Done
 from tests.servers.mariadb import Mariadb
 from tests.servers.postgres import Postgres
+from tests.servers.redis import Start
 
 from holdfast.config import keyfile
 from holdfast.files.scratch import scratch_folder
@@ -267,3 +268,19 @@ def test_a_database_that_a_killed_drill_left_is_dropped(
     assert os.listdir(scratch) == []
     found = postgres.sql(f"SELECT datname FROM pg_database WHERE datname IN ('{name}', '{precious}')")
     assert found == precious  # only names of ours
+
+
+def test_dumps_of_redis_are_loaded_into_a_server_of_its_own(cli: Cli, plan: Any, redis: Start) -> None:
+    server = redis()
+    for number in range(5):
+        server("SET", f"key{number}", "value")
+    plan(
+        f'databases: [{{redis: {{url: "{server.url()}", name: cache}}}}]',
+        'drill: {queries: {cache: ["EXISTS key1", "EXISTS nothing"]}}',
+    )
+    assert cli("backup", "docs", **PASSWORD).code == 0
+    done = drill(cli, "docs", "--json", REDISCLI_AUTH="another server's")
+    assert done.code == 13, done.out + done.err
+    (found,) = done.summary["databases"]
+    assert (found["kind"], found["name"], found["rows"]) == ("redis", "cache", {"db0": 5})
+    assert [query["ok"] for query in found["queries"]] == [True, False]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from holdfast.files.scratch import Scratch
     from holdfast.vaults.drill.model import Dump
 
+_ENDINGS = {"postgres": ".dump", "mariadb": ".sql", "redis": "/dump.rdb"}
+
 Queries = Sequence[tuple[str, tuple[str, ...]]]
 
 
@@ -48,6 +50,12 @@ def prove_databases(
         found = [dump for dump in map(_of_dump, dumps) if dump.kind == kind]
         if found:
             proofs += _prove_dumps(context, scratch, root, kind, found, wanted, asked)
+    for redis in [dump for dump in map(_of_dump, dumps) if dump.kind == "redis"]:
+        from holdfast.app.drill_redis import prove_redis
+
+        context.emit(Tick("databases", len(proofs), 0, current=redis.name))
+        prove_redis(context, scratch, root, redis, asked.of([redis.name]))
+        proofs.append(redis)
     for number, path in enumerate(sqlite):
         context.cancel.check()
         context.emit(Tick("databases", number, 0, len(sqlite), None, os.fsdecode(path)))
@@ -83,7 +91,7 @@ class _Asked:
 def _of_dump(dump: Dump) -> DatabaseProof:
     words = os.fsdecode(dump.path.removeprefix(DUMPS)).split("/")
     kind, name = words[0], "/".join(words[1:])
-    ending = {"postgres": ".dump", "mariadb": ".sql"}.get(kind, "")
+    ending = _ENDINGS.get(kind, "")
     if not ending or not name.endswith(ending) or (kind == "postgres" and words[-1] == "globals.sql"):
         return DatabaseProof(name, "", dump.path, dump.size)
     return DatabaseProof(name.removesuffix(ending), kind, dump.path, dump.size)
@@ -201,6 +209,6 @@ def _prove_sqlite(context: Context, root: bytes, path: bytes, asked: _Asked) -> 
 def compare_rows(proofs: Sequence[DatabaseProof], before: Mapping[str, Mapping[str, int]]) -> None:
     """Note which tables have fewer rows than in the last drill. ``before``: ``KIND NAME`` -> rows by table."""
     for proof in proofs:
-        if proof.rows:
+        if proof.rows and proof.kind != "redis":  # there keys expire
             known = before.get(f"{proof.kind} {proof.name}", {})
             proof.before = {table: rows for table, rows in known.items() if proof.rows.get(table, 0) < rows}
