@@ -23,7 +23,7 @@ from holdfast.kernel.errors import NotFound
 from holdfast.kernel.events import Fact
 from holdfast.sources.watched import temporary_bases
 from holdfast.vaults.base import Damage, Outcome, SnapshotFilter, SnapshotInfo
-from holdfast.vaults.drill.listing import Listing
+from holdfast.vaults.drill.listing import DUMPS, Listing
 from holdfast.vaults.drill.model import DrillOptions, Proof, Sample
 from holdfast.vaults.drill.run import damage_data
 from holdfast.vaults.drill.run import drill as prove_files
@@ -223,9 +223,14 @@ def _options(context: Context, request: DrillRequest, root: bytes) -> DrillOptio
 
 
 def _room_for_servers(listing: Listing, request: DrillRequest) -> int:
-    if not request.databases or not listing.dumps:
-        return 0
-    return room_for(sum(dump.size for dump in listing.dumps))
+    """What loading dumps into servers of our own takes."""
+    elsewhere = {"postgres": bool(request.wanted.postgres), "mariadb": bool(request.wanted.mariadb)}
+    sizes: dict[str, int] = {}
+    for dump in listing.dumps if request.databases else ():
+        kind = os.fsdecode(dump.path.removeprefix(DUMPS).partition(b"/")[0])
+        if not elsewhere.get(kind, kind == "command"):
+            sizes[kind] = sizes.get(kind, 0) + dump.size
+    return room_for(sizes)
 
 
 def _databases(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +25,7 @@ NAME = "holdfast_drill_"
 Ask = Callable[[str], list[str]]
 
 _GROWS = 2  # a loaded database takes more than its dump: indexes, and its log
+_EMPTY = {"postgres": 64 << 20, "mariadb": 256 << 20, "redis": 64 << 20}  # bytes of a server without data
 _PIECE = 1 << 20
 _ROLE = re.compile(r'CREATE ROLE (?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*);')
 
@@ -86,9 +87,9 @@ def loading(context: Context, scratch: Scratch, kind: str, url: str, size: int) 
         yield _Mariadb(context, scratch, place)
 
 
-def room_for(dumps_size: int) -> int:
-    """The bytes that servers of our own take for dumps of that size."""
-    return dumps_size * _GROWS + (384 << 20)
+def room_for(sizes: Mapping[str, int]) -> int:
+    """The bytes that servers of our own take for dumps: kind -> bytes of all its dumps."""
+    return sum(size * _GROWS + _EMPTY.get(kind, 0) for kind, size in sizes.items())
 
 
 def drop_left(context: Context, url: str, kind: str, names: Sequence[str]) -> None:

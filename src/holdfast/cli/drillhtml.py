@@ -53,10 +53,11 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 _METHOD = (
-    "The snapshot was restored into an empty private folder. Every blob was verified against its SHA-256 before it was "
-    "written; then every restored file was read back, and the SHA-256 of its bytes compared with the vault's record. "
-    "Files whose originals had the size and time of the snapshot were compared with them byte by byte. Databases "
-    "were loaded or opened, their rows counted, and the queries and commands above were run. The folder was removed."
+    "The snapshot was restored into an empty private folder. All content was verified against its SHA-256 in the vault "
+    "before it was written; every file was read back after it was written, and compared with what had been verified, "
+    "byte by byte. Files whose originals had the size and time of the snapshot were compared with those as well. "
+    "Databases were loaded or opened, their rows counted, and the queries and commands above were run. The folder was "
+    "removed."
 )
 
 

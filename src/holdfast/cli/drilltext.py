@@ -87,7 +87,7 @@ def files(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if report["sample"] is not None:
         yield "sample", f"{text.plural(compared['files'], 'file')}, {text.size(compared['bytes'])}"
     yield (
-        "read back, hashes equal",
+        "verified and read back",
         f"{text.plural(compared['files'], 'file')}, {text.size(compared['bytes'])} ({compared['hash']})",
     )
     yield (
