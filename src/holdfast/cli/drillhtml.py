@@ -37,7 +37,7 @@ def page(report: Mapping[str, Any]) -> str:
         _pairs(_identity(report)),
         "<h2>Recovery</h2>",
         _pairs(recovery(report)),
-        _trend([*reversed(report["previous"]), report]),
+        _trend([one for one in (*reversed(report["previous"]), report) if one.get("whole") == report["whole"]]),
         "<h2>Files</h2>",
         _pairs(files(report)),
         *_databases(report["databases"]),
