@@ -1,4 +1,4 @@
-"""Measures what recording costs: a fact appended, facts taken into SQLite, and many processes at once that lose none."""
+"""Measures what recording costs: a fact appended, facts taken into SQLite, many processes at once that lose none."""
 
 from __future__ import annotations
 

@@ -7,18 +7,40 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.monitorkit import must_not
 from tests.servers.postgres import Postgres
 
 from holdfast.config import keyfile
+from holdfast.kernel.events import Fact
+from holdfast.monitor.outbox import Outbox
+from holdfast.monitor.record import new_id
 
 # A key, which unlike a password opens a vault without half a second of derivation.
 PASSWORD = {"HOLDFAST_PASSWORD": keyfile.generate(bytes).decode()}
+
+
+HOLDER = """
+import os, sys
+from holdfast.kernel.clock import SystemClock
+from holdfast.kernel.secret import Secret
+from holdfast.repository import Repository
+from holdfast.storage import open_location
+
+with open(sys.argv[2], "rb") as file:
+    secret = Secret(file.read().strip(), random=True)
+repository = Repository.open(open_location(sys.argv[1]), secret, clock=SystemClock(), random=os.urandom)
+with repository.locks.hold(exclusive=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Holds a vault's lock until its standard input is closed."""
 
 
 @pytest.fixture
@@ -145,6 +167,21 @@ def test_damage_is_a_fact(cli, documents: Path) -> None:
     assert any(fact["kind"] == "damage.found" and fact["level"] == "error" for fact in facts)
 
 
+def test_a_lock_in_the_way_is_a_fact(cli, documents: Path) -> None:
+    cli("backup", documents)
+    words = [sys.executable, "-c", HOLDER, cli.default_vault, cli.default_key]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        assert cli("check").code == 11
+        assert holder.stdin is not None
+        holder.stdin.close()
+    last = runs(cli)[0]
+    assert (last["outcome"], last["data"]["error"]["code"]) == ("failed", "locked")
+    facts = [event for event in cli("history", last["id"], "--json").events if event["event"] == "fact"]
+    (stuck,) = [fact for fact in facts if fact["kind"] == "lock.stuck"]
+    assert stuck["data"]["pid"] == holder.pid and stuck["data"]["age_seconds"] >= 0
+
+
 def _start_waiting(cli, plan) -> subprocess.Popen[bytes]:
     """A backup that waits in its hook."""
     plan("hooks: {before: ['touch began; sleep 60']}")
@@ -259,6 +296,23 @@ def test_status_shows_problems_first(cli, plan, documents: Path, tmp_path: Path)
     assert failed["last_success"]["outcome"] == "ok"
 
 
+def test_status_shows_this_machine_and_watched_commands(cli, plan) -> None:
+    plan()
+    for host, name, operation, outcome in (
+        ("", "nightly", "run", "failed"),
+        ("elsewhere", "docs", "backup", "ok"),
+        ("elsewhere", "other", "run", "ok"),
+    ):
+        outbox = Outbox(state(cli) / "outbox", host=host, on_trouble=must_not)
+        finished = Fact("run.finished", "exit code 3", "info", {"outcome": outcome, "seconds": 1.0})
+        outbox.append(finished, run=new_id(time.time_ns(), os.urandom), operation=operation, plan=name)
+    done = cli("status")
+    assert "nightly  (command)" in done.out and "its last run: failed, exit code 3" in done.out
+    assert "it was never backed up" in done.out and "other" not in done.out
+    assert {run["host"] for run in runs(cli, "--host", "elsewhere")} == {"elsewhere"}
+    assert "elsewhere" in cli("history").out
+
+
 def test_status_of_nothing(cli) -> None:
     done = cli("status")
     assert done.code == 0 and "Nothing was backed up here yet" in done.out
@@ -269,14 +323,14 @@ def test_status_of_nothing(cli) -> None:
 def test_status_files_tell_the_last_word(cli, plan, documents: Path, tmp_path: Path) -> None:
     plan()
     cli("backup", "docs", **PASSWORD)
-    told = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").iterdir()}
+    told = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").glob("backup-*.json")}
     by_vault = {each["vault"]: each for each in told.values() if each["operation"] == "backup"}
     assert set(by_vault) == {"", "one", "two"}
     one = by_vault["one"]
     assert (one["schema"], one["plan"], one["outcome"], one["data"]["total_files"]) == (1, "docs", "ok", 3)
     (tmp_path / "one" / "config").unlink()
     cli("backup", "docs", **PASSWORD)
-    again = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").iterdir()}
+    again = {path.name: json.loads(path.read_text()) for path in (state(cli) / "status").glob("backup-*.json")}
     assert set(again) == set(told)
     now = next(each for each in again.values() if each["vault"] == "one")
     assert now["outcome"] == "failed" and now["last_success"]["run"] == one["run"]

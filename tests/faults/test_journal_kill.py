@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.monitorkit import item_failed, journal, names, new_outbox
 
+from holdfast.kernel.errors import NoSpace, Unavailable
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.salvage import open_sound
 
@@ -92,7 +94,7 @@ def test_a_journal_is_made_whole_or_made_later(tmp_path: Path) -> None:
 
 def test_setting_a_damaged_journal_aside_can_be_killed(tmp_path: Path) -> None:
     outbox = new_outbox(tmp_path)
-    for number in range(30):
+    for number in range(600):
         outbox.append(item_failed(f"/{number}"))
     drain(tmp_path)
     path = tmp_path / "journal.db"
@@ -106,9 +108,8 @@ def test_setting_a_damaged_journal_aside_can_be_killed(tmp_path: Path) -> None:
         with open_sound(url, tell=lambda _message: None) as found:
             found.drain(tmp_path / "outbox")
             assert f"/new{step}" in {each.data["path"] for each in found.facts(kinds=["item.failed"])}
-            assert {f"/{number}" for number in range(20)} <= {
-                each.data["path"] for each in found.facts(kinds=["item.*"])
-            }
+            # One page is lost; which facts were in it depends on where SQLite put them.
+            assert len(found.facts(kinds=["item.failed"])) > 400
     assert not list(tmp_path.glob("journal.db.damaged-*"))
     assert list(tmp_path.glob("journal.db.aside-*"))  # nothing of what was damaged is thrown away
 
@@ -145,3 +146,20 @@ def test_many_writers_beside_several_readers(tmp_path: Path) -> None:
     found = kept(tmp_path)
     assert len(found) == 1500
     assert set(found) == {f"/{n}/{i}" for n in range(10) for i in range(150)}
+
+
+def test_a_disk_that_is_full_for_the_journal_loses_nothing(tmp_path: Path) -> None:
+    journal(tmp_path).close()
+    outbox = new_outbox(tmp_path)
+    for number in range(500):
+        outbox.append(item_failed(f"/{number}"))
+    drained = killed_at(10**9, lambda: _drain_in_vain(tmp_path))
+    assert drained
+    assert kept(tmp_path) == [f"/{number}" for number in range(500)]
+
+
+def _drain_in_vain(folder: Path) -> None:
+    size = (folder / "journal.db").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 8192, resource.RLIM_INFINITY))
+    with pytest.raises((NoSpace, Unavailable)), journal(folder) as found:
+        found.drain(folder / "outbox")

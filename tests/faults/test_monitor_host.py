@@ -308,10 +308,13 @@ def test_out_of_memory(host: Host) -> None:
 def sleeper(host: Host, request: pytest.FixtureRequest) -> Path:
     """A program, called like Python, that notes how it was called and then hangs."""
     path = host.home / "python-that-hangs"
-    path.write_text(f'#!/bin/sh\necho "$$ $*" >>"{host.home}/called"\nexec sleep 3600\n')
+    going = host.home / "going"
+    path.write_text(f'#!/bin/sh\n[ -e {going} ] || exit 0\necho "$$ $*" >>"{host.home}/called"\nexec sleep 3600\n')
     path.chmod(0o755)
+    going.touch()
 
     def end() -> None:
+        going.unlink()  # one that starts later ends at once
         with suppress(FileNotFoundError):
             for line in (host.home / "called").read_text().splitlines():
                 with suppress(ProcessLookupError):

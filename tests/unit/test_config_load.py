@@ -274,7 +274,7 @@ notify: {channels: {phone: "ntfys://geheim8"}}
     assert value["vaults"]["d"]["location"] == "${WHERE}"
     assert value["plans"]["p"]["hooks"]["before"][0]["run"] == "curl ***"
     assert value["plans"]["p"]["keep"]["daily"] == "unlimited"
-    assert value["notify"]["channels"] == {"phone": "ntfys://***"}
+    assert value["notify"]["channels"]["phone"]["url"] == "ntfys://***"
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

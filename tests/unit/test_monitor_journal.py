@@ -221,6 +221,23 @@ def test_a_run_of_another_machine_of_this_name_is_left_alone(tmp_path: Path) -> 
         assert found.run("01A").outcome == ""
 
 
+def test_a_run_that_nobody_can_look_at_is_given_up_after_a_week(tmp_path: Path) -> None:
+    clock = SetClock()
+    outbox = new_outbox(tmp_path, host="a-container", clock=clock)
+    process = {"machine": "ffff", "boot": "eeee", "pid_space": "1", "pid_started": 5}
+    outbox.append(Fact("run.started", "begins", "info", {"process": process}), run="01A", operation="backup")
+    start(new_outbox(tmp_path, clock=clock), "01OURS")
+    with journal(tmp_path, clock=clock) as found:
+        for hours in (1, 6 * 24, 8 * 24):
+            clock.now = NOON + hours * HOUR
+            found.drain(tmp_path / "outbox")
+            assert found.run("01A").outcome == ("failed" if hours > 7 * 24 else "")
+        assert found.run("01OURS").outcome == ""  # we are alive
+        finish(outbox, "01A", "ok")  # and so was that one
+        found.drain(tmp_path / "outbox")
+        assert found.run("01A").outcome == "ok"
+
+
 def test_a_last_word_that_still_waits_is_heard_first(tmp_path: Path) -> None:
     outbox = new_outbox(tmp_path)
     pid = os.fork()
@@ -233,6 +250,12 @@ def test_a_last_word_that_still_waits_is_heard_first(tmp_path: Path) -> None:
         finish(outbox, "01A", "ok")
         found.drain(tmp_path / "outbox")
         assert found.run("01A").outcome == "ok"
+
+
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    with journal(tmp_path) as found, found.transaction() as connection:
+        found.record(connection, item_failed())
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("journal.db*")} == {0}
 
 
 def test_the_newer_journal_is_refused(tmp_path: Path) -> None:

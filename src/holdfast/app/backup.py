@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context, Meanwhile, hostname, username
 from holdfast.app.endings import of_backup
@@ -89,7 +89,15 @@ def check_request(request: BackupRequest) -> None:
         )
 
 
-@recording("backup", of_backup)
+def _about(request: BackupRequest) -> dict[str, Any]:
+    return {
+        "paths": list((*request.paths, *request.optional)[:20]),
+        "sources": len(request.sources),
+        "tags": request.tags,
+    }
+
+
+@recording("backup", of_backup, about=_about)
 def back_up(context: Context, request: BackupRequest) -> BackupResult:
     """Save into the context's vault. The default vault is made, with a generated key file, where it is missing.
 

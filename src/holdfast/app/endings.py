@@ -59,7 +59,7 @@ def of_backup(result: BackupResult) -> Ending:
         f"{plural(summary.total_files, 'file')} kept: {summary.files_new:,} new, {summary.files_changed:,} changed"
     )
     if summary.problems:
-        message += f"; {plural(len(summary.problems), 'item')} could not be saved"
+        message = f"{plural(len(summary.problems), 'item')} could not be saved; {message}"
     return Ending(
         str(summary.outcome), message, {**counts(summary), "kind": result.kind, "made": result.made is not None}
     )
@@ -90,7 +90,7 @@ def of_restore(result: RestoreResult) -> Ending:
     summary = result.summary
     message = f"{plural(summary.files_restored, 'file')} restored"
     if summary.problems:
-        message += f"; {plural(len(summary.problems), 'item')} could not be restored"
+        message = f"{plural(len(summary.problems), 'item')} could not be restored; {message}"
     return Ending(str(summary.outcome), message, counts(summary))
 
 

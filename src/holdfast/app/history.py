@@ -21,6 +21,7 @@ class HistoryRequest:
 
     plan: str | None = None
     vault: str | None = None
+    host: str | None = None
     operations: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     since_ns: int | None = None
@@ -49,6 +50,7 @@ def history(context: Context, request: HistoryRequest) -> list[RunRow]:
             operations=request.operations,
             plan=request.plan,
             vault=request.vault,
+            host=request.host,
             outcomes=["" if outcome == RUNNING else outcome for outcome in request.outcomes],
             since_ns=request.since_ns,
             until_ns=request.until_ns,
@@ -65,6 +67,7 @@ def notices(context: Context, request: HistoryRequest) -> list[Record]:
             kinds=["notice.*"],
             plan=request.plan,
             vault=request.vault,
+            host=request.host,
             since_ns=request.since_ns,
             until_ns=request.until_ns,
             limit=request.limit,

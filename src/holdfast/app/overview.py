@@ -1,4 +1,4 @@
-"""Use case: how every plan stands, and every vault that was used without one; problems first."""
+"""Use case: how every plan stands, every vault that was used without one, every watched command; problems first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from holdfast.app.context import Context
+from holdfast.app.context import Context, hostname
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
@@ -25,7 +25,8 @@ FORGOTTEN_DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a plan stands, or a vault that is used without one (``plan`` is empty then).
+    """How a plan stands, or a vault that is used without one (``plan`` is empty then), or a command that is watched
+    (``is_command``; ``plan`` is its name).
 
     ``last`` is the latest backup, ``success`` the latest that saved something. ``age_ns`` is since that one's end;
     ``every_ns`` is what ``expect`` says. ``sizes`` are bytes, the oldest first, of the first vault. ``drill`` is the
@@ -43,6 +44,7 @@ class Standing:
     sizes: tuple[int, ...] = ()
     drill: Record | None = None
     problems: tuple[str, ...] = ()
+    is_command: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def overview(context: Context) -> Overview:
     with open_journal(context) as journal:
         found = [_of_plan(context, journal, settings, name, now) for name in settings.plan_names] if settings else []
         found += _without_plan(journal, now)
+        found += _commands(journal, now)
     found.sort(key=lambda standing: not standing.problems)
     return Overview(now, tuple(found), bool(settings and settings.plan_names))
 
@@ -71,13 +74,16 @@ def _of_plan(context: Context, journal: Journal, settings: Settings, name: str, 
     from holdfast.app.schedules import next_run
 
     plan = settings.plan(name)
-    whole = journal.runs(operations=["backup"], plan=name, vault="", limit=_LOOKED_BACK)
+    whole = journal.runs(operations=["backup"], plan=name, vault="", host=hostname(), limit=_LOOKED_BACK)
     labels = tuple(_label(context, vault) for vault in plan.to)
     ended = [run for run in whole if run.finished_ns is not None]
     success = next((run for run in ended if run.outcome in _GOOD), None)
     every = _every_ns(settings, name)
-    parts = {label: journal.runs(operations=["backup"], plan=name, vault=label, limit=_LOOKED_BACK) for label in labels}
-    drill = next(iter(journal.facts(kinds=["drill.finished"], plan=name, limit=1)), None)
+    parts = {
+        label: journal.runs(operations=["backup"], plan=name, vault=label, host=hostname(), limit=_LOOKED_BACK)
+        for label in labels
+    }
+    drill = next(iter(journal.facts(kinds=["drill.finished"], plan=name, host=hostname(), limit=1)), None)
     age = None if success is None or success.finished_ns is None else max(0, now - success.finished_ns)
     problems = [
         *_of_runs(ended, parts),
@@ -102,7 +108,8 @@ def _of_plan(context: Context, journal: Journal, settings: Settings, name: str, 
 
 def _without_plan(journal: Journal, now: int) -> list[Standing]:
     """The vaults that backups without a plan went into lately."""
-    recent = journal.runs(operations=["backup"], plan="", since_ns=now - FORGOTTEN_DAYS * _DAY_NS)
+    since = now - FORGOTTEN_DAYS * _DAY_NS
+    recent = journal.runs(operations=["backup"], plan="", host=hostname(), since_ns=since)
     found = []
     for label in dict.fromkeys(run.vault for run in recent if run.vault):
         runs = [run for run in recent if run.vault == label]
@@ -118,6 +125,32 @@ def _without_plan(journal: Journal, now: int) -> list[Standing]:
                 age_ns=None if success is None or success.finished_ns is None else max(0, now - success.finished_ns),
                 sizes=_sizes(runs),
                 problems=(*_of_runs(ended, {}), *_of_damage(journal, (label,))),
+            )
+        )
+    return found
+
+
+def _commands(journal: Journal, now: int) -> list[Standing]:
+    """What 'holdfast run' watched lately, by the names that were given there."""
+    since = now - FORGOTTEN_DAYS * _DAY_NS
+    recent = journal.runs(operations=["run"], host=hostname(), since_ns=since)
+    found = []
+    for name in dict.fromkeys(run.plan for run in recent if run.plan):
+        runs = [run for run in recent if run.plan == name]
+        ended = [run for run in runs if run.finished_ns is not None]
+        success = next((run for run in ended if run.outcome in _GOOD), None)
+        last = ended[0] if ended else None
+        failed = last is not None and last.outcome != "ok"
+        found.append(
+            Standing(
+                name,
+                (),
+                last=last,
+                success=success,
+                running=next((run for run in runs[:1] if run.finished_ns is None), None),
+                age_ns=None if success is None or success.finished_ns is None else max(0, now - success.finished_ns),
+                problems=(f"its last run: {last.outcome}, {last.message}",) if last is not None and failed else (),
+                is_command=True,
             )
         )
     return found

@@ -14,6 +14,7 @@ from holdfast.app.endings import of_plan
 from holdfast.app.forget import ForgetOptions, Forgotten
 from holdfast.app.hooks import run_before, run_later
 from holdfast.app.kinds import Thin, of_kind
+from holdfast.app.pings import switched
 from holdfast.app.recording import recorded
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked
 from holdfast.kernel.events import Fact
@@ -87,10 +88,11 @@ def run_plan(context: Context, plan: NamedPlan, request: PlanRequest, told: Call
     context = replace(context, remembered={})
     if request.dry_run:
         return _run(context, plan, request, told)
-    with recorded(context, "backup", plan=plan.name) as run:
+    with switched(context, plan.name) as switch, recorded(switch.context, "backup", plan=plan.name) as run:
         result = _run(run.context, plan, request, told)
         ending = of_plan(result)
         run.finish(ending.outcome, ending.message, **ending.data)
+        switch.say(ending.outcome, ending.message)
         return result
 
 

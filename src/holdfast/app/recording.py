@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
-from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace
+from holdfast.kernel.errors import Cancelled, HoldfastError, Locked, NoSpace
 from holdfast.kernel.events import Emit, Event, Fact
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Recording:
         self.parent = parent
         self.started_ns = context.clock.now_ns()
         self._outbox = outbox
+        self._log = context.recorder.log
         self.where = where
         self._clock = context.clock
         self._began = context.clock.monotonic()
@@ -59,8 +60,10 @@ class Recording:
         self.context = replace(context, emit=Keeping(above, self.keep), run=self.id, plan=where["plan"])
 
     def keep(self, fact: Fact) -> None:
-        """Write one fact of this run into the outbox. Never raises."""
-        self._outbox.append(fact, **self.where)
+        """Write one fact of this run into the outbox, and into the log. Never raises."""
+        record = self._outbox.append(fact, **self.where)
+        if self._log is not None:
+            self._log.log_fact(fact, **self.where, at_ns=None if record is None else record.at_ns)
 
     def finish(self, outcome: str, message: str, **data: Any) -> None:
         """Say how it ended: ``ok``, ``partial``, ``failed`` or ``cancelled``. The last word counts."""
@@ -90,7 +93,7 @@ class Keeping(Hearing):
         if isinstance(event, Fact) and (event.level != "info" or event.kind in KEPT):
             self._items += event.kind.startswith("item.")
             if self._items <= MOST_ITEMS or not event.kind.startswith("item."):
-                self.keep(event)
+                self.keep(event if event.level == "info" else _masked(event))
         super().__call__(event)
 
     def listen_to(self, storage: Storage) -> None:
@@ -124,18 +127,25 @@ def recorded(
     try:
         yield recording
     except BaseException as error:
+        if isinstance(error, Locked):
+            recording.keep(Fact("lock.stuck", error.message, "warning", error.context))
         _end(context, recording, _of_error(error, context, recording.ending))
         raise
     _end(context, recording, recording.ending or Ending("ok", "done"))
 
 
 def recording(
-    operation: str, told: Callable[[Any], Ending | None], *, of_vault: bool = True
+    operation: str,
+    told: Callable[[Any], Ending | None],
+    *,
+    of_vault: bool = True,
+    about: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[Concatenate[Context, Given], Result]], Callable[Concatenate[Context, Given], Result]]:
     """A use case as a run of ``operation``: ``told(result)`` says how it ended.
 
     A dry run (an argument ``dry_run``, or an argument that has such a member) does nothing, so nothing is kept of it.
-    ``of_vault``: it works on the context's vault.
+    ``of_vault``: it works on the context's vault. ``about``, called with the arguments behind the context, says what
+    goes with ``run.started``.
     """
 
     def decorate(
@@ -145,7 +155,8 @@ def recording(
         def run(context: Context, /, *words: Given.args, **named: Given.kwargs) -> Result:
             if named.get("dry_run") or any(getattr(word, "dry_run", False) for word in (*words, *named.values())):
                 return use_case(context, *words, **named)
-            with recorded(context, operation, vault=label(context) if of_vault else "") as this:
+            data = about(*words, **named) if about is not None else {}
+            with recorded(context, operation, vault=label(context) if of_vault else "", data=data) as this:
                 result = use_case(this.context, *words, **named)
                 ending = told(result)
                 if ending is not None:
@@ -193,6 +204,8 @@ def _outbox(context: Context) -> Outbox:
 def _end(context: Context, recording: Recording, ending: Ending) -> None:
     fact = recording.end(ending)
     context.recorder.outcomes.append(ending.outcome)
+    # A plan's snapshot may have shrunk; a report is to be sent; what health found may be over.
+    context.recorder.watched |= bool(recording.where["plan"]) or recording.where["operation"] in ("report", "health")
     from holdfast.app.status import leave_status
 
     leave_status(context, recording, fact)
@@ -210,7 +223,19 @@ def _of_error(error: BaseException, context: Context, said: Ending | None) -> En
         found = {"code": "error", "message": _of_system(error), "hint": ""}
     else:
         found = {"code": "internal", "message": f"unexpected error: {type(error).__name__}: {error}", "hint": ""}
+    found = {name: masked(text) for name, text in found.items()}
     return Ending("failed", found["message"], {**data, "error": found})
+
+
+def masked(text: str) -> str:
+    """``text`` without passwords and keys that got into it."""
+    from holdfast.monitor.masking import mask  # its patterns cost a few milliseconds, where something went wrong only
+
+    return mask(text)
+
+
+def _masked(fact: Fact) -> Fact:
+    return replace(fact, message=masked(fact.message))
 
 
 def _of_system(error: OSError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
 from holdfast.app.endings import of_restore
@@ -25,7 +25,11 @@ class RestoreResult:
     summary: RestoreSummary
 
 
-@recording("restore", of_restore)
+def _about(text: str, _wanted: SnapshotFilter, options: RestoreOptions) -> dict[str, Any]:
+    return {"snapshot": text, "path": options.path, "target": options.target, "in_place": options.in_place}
+
+
+@recording("restore", of_restore, about=_about)
 def restore(context: Context, text: str, wanted: SnapshotFilter, options: RestoreOptions) -> RestoreResult:
     """Restore from the snapshot that ``text`` names. Raises ``Invalid`` without a target, ``NotFound``, ``Corrupt``."""
     if not options.target and not options.in_place:

@@ -1,7 +1,8 @@
-"""What is left to do when a command has said everything: the outbox must not grow for ever."""
+"""What is left when a command has said everything: tell people, report errors, let the outbox not grow for ever."""
 
 from __future__ import annotations
 
+from holdfast.app.attend import attend
 from holdfast.app.context import Context
 
 DRAIN_AT = 1 << 20
@@ -14,10 +15,15 @@ def settle(context: Context) -> None:
     outbox = context.recorder.outbox
     if outbox is None:
         return
+    attend(context)
     try:
         if outbox.size() > DRAIN_AT:
             from holdfast.app.journal import open_journal
 
             open_journal(context).close()
+        if not context.recorder.all_ok:
+            from holdfast.app.sentry import report_errors
+
+            report_errors(context)
     except Exception as error:
         context.warn(f"what happened lately could not be taken into the journal: {error}")

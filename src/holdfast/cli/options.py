@@ -31,8 +31,8 @@ class Common:
     connections: int | None = None
     retry_for: float | None = None
     no_color: bool = False
-    at_end: Callable[[], None] | None = None
-    """What is to be done after everything was said."""
+    afterwards: Callable[[], None] | None = None
+    """What is left to do when the command has told everything."""
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_BYTES = 1 << 20
-SECRET_WORDS = ("password", "location", "url", "channels", "run")
+SECRET_WORDS = ("password", "location", "url", "channels", "ping", "run")
 """Parts of a key path whose values no message repeats."""
 
 _WANTED = {

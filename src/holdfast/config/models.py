@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -17,7 +16,6 @@ from holdfast.config.fields import (
     Schedule,
     Section,
     ServerUrl,
-    Share,
     Size,
     SpanText,
     Tag,
@@ -27,12 +25,8 @@ from holdfast.config.fields import (
 )
 from holdfast.config.fields import nothing as _nothing
 from holdfast.config.healthmodels import Health
-
-
-def _url(text: str) -> str:
-    if re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
-        raise ValueError("a URL is wanted, such as ntfys://topic or mailtos://user:password@example.org")
-    return text
+from holdfast.config.notifymodels import Expect, Notify
+from holdfast.config.outputmodels import Logs, Metrics, Sentry
 
 
 def _hook(value: object) -> object:
@@ -92,13 +86,6 @@ class Check(Section):
 
     schedule: Schedule | None = Field(None, description="When, as for cron.")
     read_data: ReadData | None = Field(None, description="How much of the data is read: all, 5% or 3/10. [none]")
-
-
-class Expect(Section):
-    """What is an alarm if it does not come true."""
-
-    every: Duration | None = Field(None, description="A snapshot at least this often, such as 26h.")
-    shrink: Share | None = Field(None, description="An alarm if a snapshot is smaller by this share than the last.")
 
 
 class Hook(Section):
@@ -178,24 +165,6 @@ class PlanSettings(Section):
     hooks: Hooks | None = Field(None, description="Commands around the backup.")
 
 
-class Rule(Section):
-    """Who hears of what."""
-
-    on: tuple[Annotated[str, Field(pattern="^[a-z][a-z_.]*$")], ...] = Field(
-        min_length=1, description="What happened: failed, overdue, damage, recovered, digest, ..."
-    )
-    to: tuple[Name, ...] = Field(min_length=1, description="The names of channels.")
-
-
-class Notify(Section):
-    """How people are told."""
-
-    channels: dict[Name, Annotated[str, AfterValidator(_url)]] = Field(
-        default_factory=dict, description="Name -> URL of a service, such as ntfys://topic."
-    )
-    rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
-
-
 ScheduleOrOff = Literal["off"] | Schedule
 
 
@@ -234,6 +203,13 @@ class Configuration(Section):
     health: Annotated[Health, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
     )
+    logs: Annotated[Logs, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Logs.model_validate({}), description="The files of the log."
+    )
+    metrics: Annotated[Metrics, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Metrics.model_validate({}), description="Metrics for Prometheus."
+    )
+    sentry: Sentry | None = Field(None, description="Where errors are reported to. [nowhere]")
     journal: Annotated[str, AfterValidator(_journal)] | None = Field(
         None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
     )

@@ -259,6 +259,10 @@ class Settings:
             ),
         )
 
+    def place(self, path: str) -> str:
+        """A path that the file names, as an absolute one."""
+        return self._whole(path)
+
     def _whole(self, path: str) -> str:
         return os.path.normpath(os.path.join(self._folder, os.path.expanduser(path)))
 

@@ -76,6 +76,13 @@ class Database:
         with self._translated(), self.engine.connect() as connection, connection.begin():
             yield connection
 
+    def make_private(self) -> None:
+        """Begin a new SQLite database as a file that only its owner may read; what SQLite puts beside it follows."""
+        if self.is_sqlite:
+            with contextlib.suppress(OSError):  # SQLite says more about what is wrong
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+                os.close(os.open(self.path, flags, 0o600))
+
     def prepare(self) -> None:
         """Say of a new SQLite database, once and for all, that it has a write-ahead log: so readers wait for nobody."""
         if self.is_sqlite:

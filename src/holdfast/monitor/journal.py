@@ -50,6 +50,7 @@ class Journal:
         try:
             if database.is_sqlite:
                 _make_folder(os.path.dirname(database.path))
+                database.make_private()
             with database.reading() as connection:
                 current = migrate.is_current(connection)
             if not current:
@@ -70,7 +71,7 @@ class Journal:
         their ``run.finished``. Raises ``Unavailable``, ``Denied``, ``NoSpace``, ``Corrupt``.
         """
         with self._database.reading() as connection:
-            gone = suspects(connection, self._host)
+            gone = suspects(connection, self._host, self._clock.now_ns())
             known = _cursors(connection, self._named(outbox, ""))
         count = 0
         try:
@@ -118,6 +119,7 @@ class Journal:
         plan: str | None = None,
         vault: str | None = None,
         run: str | None = None,
+        host: str | None = None,
         levels: Sequence[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -130,7 +132,8 @@ class Journal:
         wanted = sa.select(facts)
         if kinds:
             wanted = wanted.where(sa.or_(*(_is_kind(kind, self._database.is_sqlite) for kind in kinds)))
-        for column, value in ((facts.c.plan, plan), (facts.c.vault, vault), (facts.c.run, run)):
+        exact = ((facts.c.plan, plan), (facts.c.vault, vault), (facts.c.run, run), (facts.c.host, host))
+        for column, value in exact:
             if value is not None:
                 wanted = wanted.where(column == value)
         if run:
@@ -152,6 +155,7 @@ class Journal:
         operations: Sequence[str] = (),
         plan: str | None = None,
         vault: str | None = None,
+        host: str | None = None,
         outcomes: Sequence[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
@@ -162,10 +166,9 @@ class Journal:
         wanted = sa.select(*RUN_COLUMNS)
         if operations:
             wanted = wanted.where(runs.c.operation.in_(operations))
-        if plan is not None:
-            wanted = wanted.where(runs.c.plan == plan)
-        if vault is not None:
-            wanted = wanted.where(runs.c.vault == vault)
+        for column, value in ((runs.c.plan, plan), (runs.c.vault, vault), (runs.c.host, host)):
+            if value is not None:
+                wanted = wanted.where(column == value)
         if outcomes:
             wanted = wanted.where(runs.c.outcome.in_(outcomes))
         wanted = _between(wanted, runs.c.started_ns, since_ns, until_ns)

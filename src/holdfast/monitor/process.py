@@ -64,6 +64,11 @@ def _described(pid: int) -> Process:
     return Process(pid, machine, boot, space, _started(pid))
 
 
+def is_near(process: Process, here: Process) -> bool:
+    """Whether ``process``, of a host with our name, is where we would see its end."""
+    return (process.machine, process.boot, process.pid_space) == (here.machine, here.boot, here.pid_space)
+
+
 def _started(pid: int) -> int:
     """Field 22 of proc(5)'s ``stat``; 0 where unknown."""
     text = _read(f"/proc/{pid}/stat")

@@ -16,7 +16,6 @@ from holdfast.monitor.trackfile import TrackFile, name_fields
 
 Name = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-OPERATIONS = ("move", "copy", "delete", "create")
 FIRST_NAMES = 10
 """Names of a batch that are kept; of the rest the 20th, the 40th, the 80th, and so on."""
 KEEP_DAYS = 30
@@ -39,8 +38,13 @@ class FileTracker:
         self.trouble = ""
         self._counts: dict[str, int] = {}
         self._session = ""
-        place = state_folder(os.environ) / "tracker" if folder is None else Path(os.fsdecode(folder))
-        self._file = TrackFile(place, self.name, max(1, keep_days), clock or SystemClock())
+        self._file: TrackFile | None = None
+
+        def prepare() -> None:
+            place = state_folder(os.environ) / "tracker" if folder is None else Path(os.fsdecode(folder))
+            self._file = TrackFile(place, self.name, max(1, keep_days), clock or SystemClock())
+
+        unless_broken(prepare)
         self._keep({"operation": "start"})
 
     @property
@@ -124,7 +128,8 @@ class FileTracker:
 
     def _keep(self, line: dict[str, object]) -> None:
         def record() -> None:
-            why = here().write(lambda: self._file.append(line, self._session))
+            file = self._file
+            why = here().write(lambda: file.append(line, self._session)) if file else "it was not set up rightly"
             if why and not self.trouble:
                 self.trouble = why
                 words = f"file operations of {self.name} are not recorded: {why}. The work goes on."

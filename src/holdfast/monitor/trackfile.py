@@ -16,7 +16,10 @@ from holdfast.monitor.record import time_text
 
 _DAY_NS = 86_400 * 1_000_000_000
 _LONGEST = 64 << 10  # bytes of a line that one write(2) takes whole
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+# A FIFO or a dead device in the file's place does not hold us up; a link in its place is not followed.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"):
+    _FLAGS |= getattr(os, _flag, 0)
 
 
 class TrackFile:

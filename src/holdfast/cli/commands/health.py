@@ -24,7 +24,9 @@ _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common, only: tuple[str, ...], skip: tuple[str, ...]) -> int:
-    """Look whether everything that protects the data does: backups, vaults, disks, keys, clock.
+    """Look whether everything that protects the data does.
+
+    Backups, vaults, disks, keys, clock.
 
     Every check is made whatever the others find, each within a time limit, and nobody is asked for a password. Exit
     code 0: nothing fails; 1: something does. What was found is also in status/health.json in the state folder.

@@ -32,6 +32,7 @@ _HIDDEN = ("run.started", "run.finished")
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--plan", metavar="NAME", help="Only what belongs to this plan.")
 @click.option("--vault", metavar="VAULT", help="Only work on this vault, by name or location.")
+@click.option("--host", metavar="NAME", help="Only what was done on this machine, where several share a journal.")
 @click.option("--operation", "operations", multiple=True, metavar="NAME", help="Only backup, check, ... Repeatable.")
 @click.option("--outcome", "outcomes", multiple=True, type=click.Choice(OUTCOMES), help="Only such runs. Repeatable.")
 @click.option("--since", type=WHEN, metavar="TIME", help="Only from then on: 2026-11-21, or an age such as 36h, 2w.")
@@ -52,6 +53,7 @@ def command(
     run: str | None,
     plan: str | None,
     vault: str | None,
+    host: str | None,
     operations: tuple[str, ...],
     outcomes: tuple[str, ...],
     since: int | None,
@@ -59,17 +61,17 @@ def command(
     limit: int,
     notices: bool,
 ) -> int:
-    """Look back at what was done on this machine, and at what came of it.
+    """Look back at what was done, and at what came of it.
 
     With RUN (an id, or the beginning of one): that run in full, with the items that failed.
     """
     from holdfast.app import history as app
 
-    request = app.HistoryRequest(plan, vault or common.vault, operations, outcomes, since, until, limit)
+    request = app.HistoryRequest(plan, vault or common.vault, host, operations, outcomes, since, until, limit)
     if run is not None and request != app.HistoryRequest(limit=limit):
         raise click.UsageError("A run is named: nothing else can be chosen.")
     if notices and (operations or outcomes or run is not None):
-        raise click.UsageError("--notices goes with --plan, --vault, --since, --until and --limit.")
+        raise click.UsageError("--notices goes with --plan, --vault, --host, --since, --until and --limit.")
     with session(common, hard=True) as here:
         if run is not None:
             _show_run(here.console, app.run_in_full(here.context, run))
@@ -89,8 +91,10 @@ def _show_runs(console: Console, runs: list[RunRow], request: HistoryRequest) ->
     if not runs:
         console.line("No such run is known." if _is_narrowed(request) else "Nothing was done here yet.")
         return
+    hosts = len({run.host for run in runs}) > 1
     head = ["Run", "Begun", "Operation", "Plan", "Vault", "Outcome", "Took", "What came of it"]
-    rows = [_row(run) for run in runs]
+    rows = [[*_row(run), *([text.name(run.host)] if hosts else [])] for run in runs]
+    head += ["Host"] if hosts else []
     for number, line in enumerate(text.table(head, rows, right=frozenset({6}))):
         outcome = _outcome(runs[number - 2]) if number >= 2 else ""
         console.line(
@@ -101,7 +105,17 @@ def _show_runs(console: Console, runs: list[RunRow], request: HistoryRequest) ->
 
 
 def _is_narrowed(request: HistoryRequest) -> bool:
-    return any((request.plan, request.vault, request.operations, request.outcomes, request.since_ns, request.until_ns))
+    return any(
+        (
+            request.plan,
+            request.vault,
+            request.host,
+            request.operations,
+            request.outcomes,
+            request.since_ns,
+            request.until_ns,
+        )
+    )
 
 
 def _row(run: RunRow) -> list[str]:

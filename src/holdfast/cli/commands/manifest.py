@@ -36,7 +36,7 @@ def command(
     tags: tuple[str, ...],
     paths: tuple[str, ...],
 ) -> int:
-    """Tell in one JSON document what a snapshot holds.
+    """Tell in one document what a snapshot holds, as JSON.
 
     The snapshot, the run that made it (where this machine's journal knows it), every item with size, time, owner and
     the ids of its pieces, and of every path that was saved how much of it is there and what went wrong.

@@ -21,7 +21,7 @@ from holdfast.cli.values import WHEN
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common, since: int | None, until: int | None, week: bool, html: str | None, send: bool) -> int:
-    """Tell what the last day brought, compared with the week before.
+    """Tell what the last day or week brought, and what did not happen.
 
     Runs, failures and what to do about them, drills, space, notices and health; and what should have happened, but did
     not. It is all from the journal: nothing is looked at anew ('holdfast health' does that).

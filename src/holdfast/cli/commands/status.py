@@ -25,16 +25,18 @@ _ASCII_BARS = "_.:-=+*#"
 @shared(vault=False)
 @click.pass_obj
 def command(common: Common) -> int:
-    """Show how every plan stands, problems first: the last good backup and its age, size, next run, last drill.
+    """Show how every plan and vault stands.
 
-    Vaults that were used without a plan stand there too. The exit code is 0 whatever is shown: 'holdfast health' fails.
+    Problems first; the last good backup and its age, the size, the next run, the last drill. Vaults are shown that
+    were used without a plan. The exit code is 0 whatever is shown: 'holdfast health' fails.
     """
     from holdfast.app.overview import overview
 
     with session(common, hard=True) as here:
         found = overview(here.context)
         for standing in found.standings:
-            here.console.event("plan" if standing.plan else "vault", **clean_value(_fields(standing)))
+            kind = "command" if standing.is_command else "plan" if standing.plan else "vault"
+            here.console.event(kind, **clean_value(_fields(standing)))
         _tell(here.console, found)
     return OK
 
@@ -59,7 +61,8 @@ def _tell(console: Console, found: Overview) -> None:
 def _tell_one(console: Console, standing: Standing, now: int) -> None:
     mark = console.paint("!!", "red") if standing.problems else console.paint("ok", "green")
     name = text.name(standing.plan) if standing.plan else f"{text.name(standing.vaults[0])} (no plan)"
-    vaults = f"  in {', '.join(map(text.name, standing.vaults))}" if standing.plan else ""
+    vaults = f"  in {', '.join(map(text.name, standing.vaults))}" if standing.plan and standing.vaults else ""
+    vaults += "  (command)" if standing.is_command else ""
     console.line(f"{mark}  {console.paint(name, 'bold')}{vaults}")
     for problem in standing.problems:
         console.line(f"    {console.paint(text.lines(problem), 'red')}")
@@ -99,7 +102,7 @@ def _trend(sizes: tuple[int, ...]) -> str:
     bars = _BARS if "utf" in (sys.stdout.encoding or "").lower() else _ASCII_BARS
     least, most = min(sizes), max(sizes)
     drawn = "".join(bars[(size - least) * 7 // (most - least)] if most > least else bars[3] for size in sizes)
-    return f"{drawn}  {text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} before"
+    return f"{drawn}  ({text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} ago)"
 
 
 def _fields(standing: Standing) -> dict[str, Any]:
