@@ -15,6 +15,9 @@ static PyMethodDef methods[] = {
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
+    {"compare", compare, METH_VARARGS,
+     "compare(fd, at, data, path, size, mtime_ns) -> int: 0 unless the file holds data there; 1 without a path; else of "
+     "the original at path 2: gone or changed, 3: it holds data there too, 4: it does not."},
     {"processor", processor_names, METH_NOARGS,
      "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
     {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},

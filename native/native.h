@@ -51,6 +51,7 @@ HIDDEN PyObject *crc64(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
+HIDDEN PyObject *compare(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
 
 /* The module's state belongs to files.c alone. */

@@ -82,8 +82,6 @@ def _notes(settings: Settings) -> list[str]:
     configuration = settings.loaded.configuration
     plans = configuration.plans.values()
     notes = []
-    if any(plan.drill for plan in plans):
-        notes.append("drill is checked for mistakes, but nothing acts on it yet.")
     if not configuration.notify.channels and any(
         plan.expect and (plan.expect.every or plan.expect.shrink) for plan in plans
     ):

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("config", "Write, check and show the configuration, holdfast.yaml."),
     "copy": ("copy", "Bring snapshots from one vault into another."),
     "diff": ("diff", "Show what changed between two snapshots, or since one."),
+    "drill": ("drill", "Prove that a snapshot comes back, databases included."),
     "dump": ("dump", "Write a saved file, or a folder as tar, to standard output."),
     "find": ("find", "Find files in snapshots by name, size and time."),
     "forget": ("forget", "Delete snapshots by a policy, or by name."),

@@ -20,6 +20,7 @@ from holdfast.sources.directory import open_file
 from holdfast.vaults.archive.restore.tasks import Selection
 from holdfast.vaults.base import Outcome, Overwrite, Problem, RestoreOptions, RestoreSummary, SnapshotInfo
 from holdfast.vaults.items import Browsable, Item
+from holdfast.vaults.witness import Witness
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -68,6 +69,7 @@ class _Restore:
         self._links: dict[tuple[int, int, object], bytes] = {}
         self._folders: list[tuple[bytes, Item]] = []
         self._target: Target | None = None
+        self._witness = None if options.proving is None else Witness(options.proving, options.path.rstrip(b"/"))
 
     def run(self, clock: Clock) -> RestoreSummary:
         """Do it."""
@@ -84,6 +86,8 @@ class _Restore:
             if self._target is not None:
                 self._target.close()
         summary.actions.sort(key=lambda action: action[1])
+        if self._witness is not None:
+            summary.proven = self._witness.take()
         summary.outcome = Outcome.PARTIAL if summary.problems else Outcome.OK
         summary.seconds = clock.monotonic() - began
         return summary
@@ -279,11 +283,16 @@ class _Restore:
                     write_sparse(handle.fd, at, piece)
                 else:
                     write_at(handle.fd, at, piece)
+                if self._witness is not None:
+                    os.ftruncate(handle.fd, at + len(piece))
+                    self._witness.part(handle.fd, path, at, piece, item.size, item.mtime_ns)
                 at += len(piece)
             os.ftruncate(handle.fd, at)
             self._summary.bytes_read += at
             problems = self._metadata(handle.fd, None, entry)
             handle.commit()
+        if self._witness is not None:
+            self._witness.finished(path, item.size, item.mtime_ns)
         if entry.st_nlink > 1:
             self._links.setdefault(key, path)
         for why in problems:

@@ -11,11 +11,13 @@ import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from holdfast.files.chosen import Chosen
 from holdfast.files.rules import Scope
 from holdfast.files.xattrs import Xattrs
 from holdfast.format.node import Node
 from holdfast.kernel.errors import HoldfastError, NoSpace
 from holdfast.kernel.ids import BlobId, PackId
+from holdfast.vaults.proven import Proven
 
 Meta = tuple[int, int, int, int, int, Xattrs]
 """Permission bits, uid, gid, mtime and atime in nanoseconds since 1970, extended attributes."""
@@ -46,7 +48,7 @@ def meta_of(node: Node) -> Meta:
 class Selection(NamedTuple):
     """What of a folder is wanted. ``include`` None: everything from here on; ``exclude`` None: nothing is left out."""
 
-    include: Scope | None
+    include: Scope | Chosen | None
     exclude: Scope | None
 
     def child(self, name: bytes, is_dir: bool) -> tuple[bool, Selection | None]:
@@ -191,6 +193,7 @@ class Written:
     notes: list[Note] = field(default_factory=list)
     parts: list[tuple[bytes, str]] = field(default_factory=list)
     current: bytes = b""
+    proven: Proven | None = None
 
     def fail(self, path: bytes, error: HoldfastError) -> None:
         """Note that ``path`` could not be written. A full disk concerns all that is left to do: it is raised."""
