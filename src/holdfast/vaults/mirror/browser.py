@@ -67,7 +67,7 @@ class MirrorItem:
 class MirrorBrowser:
     """``Browsable`` over a mirror. The caller holds its lock and keeps ``state`` open.
 
-    Where the state holds only a stamp that says "look again" (an unstable file), the copy's own ``stat`` speaks.
+    Where the state knows nothing of a source, the copy's own ``stat`` speaks.
     """
 
     def __init__(self, root: bytes, state: State) -> None:

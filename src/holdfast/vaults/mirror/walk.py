@@ -18,7 +18,7 @@ from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
+from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.state import Directory, State
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Walk:
             elif done.refused is not None:
                 self._refused(frame, done.name, done.refused)
             if deferred.fresh and done.record is not None:
-                frame.complete, frame.records[done.name] = False, (NEVER, done.record[1])
+                frame.complete, frame.records[done.name] = False, (unsure(done.record[0]), done.record[1])
         self._telling.tick(frame.path)
         frame.waiting -= 1
         self._close_done(frame)
@@ -270,9 +270,10 @@ class Walk:
                 if name in frame.deferred:
                     continue
                 if name not in frame.records and record is not None:
-                    frame.records[name] = NEVER, record.hash  # the copy of last time stays
+                    frame.records[name] = unsure(record.source), record.hash  # the copy of last time stays
                 if st.st_ctime_ns > self._fresh_ns and name in frame.records:
-                    frame.complete, frame.records[name] = False, (NEVER, frame.records[name][1])
+                    source, digest = frame.records[name]
+                    frame.complete, frame.records[name] = False, (unsure(source), digest)
         return children
 
     def _looks_unmounted(self, frame: Frame, listing: Listing, holds: bool, row: Directory | None) -> bool:

@@ -17,7 +17,7 @@ from holdfast.sources.directory import Item, open_file, read_small
 from holdfast.vaults.mirror.copying import Copier
 from holdfast.vaults.mirror.frames import Frame
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.records import NEVER, stamp
+from holdfast.vaults.mirror.records import is_unsure, stamp, unsure
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -44,7 +44,7 @@ class SourceError(Exception):
 
 
 class Written(NamedTuple):
-    """One file: the source's stamp (``NEVER`` if it changed while it was read), hash, length, and the copy's inode."""
+    """One file: the source's stamp (unsure if it changed while it was read), hash, length, and the copy's inode."""
 
     source: bytes
     hash: bytes
@@ -75,7 +75,7 @@ class Writer:
                 try:
                     st, digest, size = self._fill(frame, fd, item, file)
                     inode = os.fstat(file).st_ino
-                    if st is not None or attempt + 1 == ATTEMPTS:
+                    if not is_unsure(st) or attempt + 1 == ATTEMPTS:
                         self._here.settle(directory, temporary, place, before)
                         break
                     self._here.discard(directory, temporary)
@@ -86,15 +86,15 @@ class Writer:
                     os.close(file)
         except OSError as error:
             raise translated(error, "write", os.path.join(self._here.root, place)) from error
-        if st is None:
+        if is_unsure(st):
             frame.complete = False
             self._tell.warning(frame.source(name), "changed while it was read; the next run copies it again")
-        return Written(NEVER if st is None else st, digest, size, inode)
+        return Written(st, digest, size, inode)
 
-    def _fill(self, frame: Frame, fd: int, item: Item, target: int) -> tuple[bytes | None, bytes, int]:
+    def _fill(self, frame: Frame, fd: int, item: Item, target: int) -> tuple[bytes, bytes, int]:
         """Content and metadata of one file into the new file ``target``.
 
-        Returns the source's stamp (None if it changed meanwhile), hash and length.
+        Returns the source's stamp (an unsure one if it changed meanwhile), hash and length.
         """
         name, listed = item
         if listed.st_size <= SMALL:
@@ -120,7 +120,7 @@ class Writer:
             if now != stamp(listed):
                 frame.complete = False  # the hash of the listing does not speak of what was read
             self._apply(frame, name, target, st, st.st_atime_ns, read_xattrs(source))
-            return now if stamp(os.fstat(source)) == now else None, digest, size
+            return now if stamp(os.fstat(source)) == now else unsure(now), digest, size
         finally:
             os.close(source)
 
