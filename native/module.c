@@ -12,6 +12,8 @@ static PyMethodDef methods[] = {
      "look(dir_fd, names) -> list: lstat of each name; None if it vanished, NotImplemented if its times do not fit."},
     {"pack", files_pack, METH_O,
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
+    {"spool", files_spool, METH_O, "spool(items) -> bytes: all (name, Stat), for unspool(); None if a stat is of another type."},
+    {"unspool", files_unspool, METH_O, "unspool(data) -> list of (name, Stat)."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
     {"processor", processor_names, METH_NOARGS,

@@ -50,6 +50,8 @@ HIDDEN PyObject *chunker_cuts(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
+HIDDEN PyObject *files_spool(PyObject *module, PyObject *items);  /* METH_O */
+HIDDEN PyObject *files_unspool(PyObject *module, PyObject *data); /* METH_O */
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
 
 /* The module's state belongs to files.c alone. */

@@ -1,4 +1,4 @@
-"""Files that changed a moment before they were mirrored: the next run looks at them again, a restore as at any other."""
+"""Files that changed a moment before they were mirrored: they are looked at again, and restored like any other."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.files.entry import Entry
 from holdfast.files.rules import Rules
@@ -13,6 +13,9 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
 from holdfast.sources.base import Source
+
+if TYPE_CHECKING:
+    from holdfast.sources.onescan import OneScan
 
 
 class Outcome(StrEnum):
@@ -83,6 +86,7 @@ class BackupOptions:
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
     ``estimate`` counts everything meanwhile, so that ticks carry totals. ``sources`` are databases and programs whose
     output is saved below ``/.holdfast/databases``; ``sqlite`` saves SQLite files among the paths consistently.
+    ``scan``: what backups of the same paths and rules into other vaults, in the same run, found in directories.
     """
 
     paths: tuple[bytes, ...]
@@ -104,6 +108,7 @@ class BackupOptions:
     program: str = "holdfast"
     sources: tuple[Source, ...] = ()
     sqlite: bool = False
+    scan: OneScan | None = None
 
 
 @dataclass(slots=True)

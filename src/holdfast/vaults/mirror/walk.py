@@ -207,7 +207,7 @@ class Walk:
                 self._lose(frame, error)
                 return []
             frame.scope = scope
-            return self._compare(frame, fd, listing, now)
+            return self._compare(frame, fd, listing, now if listing.at_ns is None else listing.at_ns)
         finally:
             os.close(fd)
 
@@ -215,7 +215,7 @@ class Walk:
         if frame.only is not None:
             items = [Item(name, os.lstat(name, dir_fd=fd)) for name in sorted(frame.only)]
             return frame.scope, Listing(items, b"", 0)
-        scope, listing = self._lister.look(fd, frame.scope, frame.name)
+        scope, listing = self._lister.look(fd, frame.scope, frame.name, frame.path)
         if not frame.here:  # the mirror of "/" cannot hold a second folder of the name of its own
             listing = listing._replace(items=[item for item in listing.items if item.name != FOLDER])
         return scope, listing

@@ -120,7 +120,7 @@ class _Backup:
         own = os.stat(self._layout.root)
         return Lister(
             self._options.rules, salt(), frozenset(((own.st_dev, own.st_ino),)), frozenset(devices),
-            self._options.verbose,
+            self._options.verbose, self._options.scan,
         )  # fmt: skip
 
     def _still_true(self, snapshots: list[Snapshot]) -> Snapshot | None:

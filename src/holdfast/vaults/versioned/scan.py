@@ -80,7 +80,7 @@ class Scan:
                 continue
             try:
                 began = self._clock.now_ns()
-                inner, listing = self._lister.look(fd, scope, name)
+                inner, listing = self._lister.look(fd, scope, name, path)
                 folders = self._folder(fd, b"" if path == b"/" else path, listing, began)
             except OSError as error:
                 self._tally.tell("failed", path, error.strerror or str(error))
@@ -96,7 +96,8 @@ class Scan:
         self._tally.summary.excluded += listing.excluded
         for name, why in listing.reasons:
             self._tally.tell("excluded", join(path, name), why)
-        key = listing.key
+        key, again = listing.key, listing.at_ns is not None
+        began = began if listing.at_ns is None else listing.at_ns
         if self._listings.get(path) == key:
             return self._unchanged(path, listing.items)
         known = {version.name: version for version in self._index.at(path)}
@@ -108,7 +109,7 @@ class Scan:
         folders = []
         fresh = False
         for item in listing.items:
-            if self._comparison.item(fd, path, item, known.get(item.name), began):
+            if self._comparison.item(fd, path, item, known.get(item.name), began, again=again):
                 folders.append(item.name)
             fresh = fresh or is_fresh(item.stat, began)
             if self._draft.full:
