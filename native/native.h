@@ -53,6 +53,7 @@ HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
 HIDDEN PyObject *files_spool(PyObject *module, PyObject *items);  /* METH_O */
 HIDDEN PyObject *files_unspool(PyObject *module, PyObject *data); /* METH_O */
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_write_small(PyObject *module, PyObject *arguments);
 
 /* The module's state belongs to files.c alone. */
 #define FILES_STATE_SIZE 16

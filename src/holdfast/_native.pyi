@@ -41,3 +41,16 @@ def pack(items: Sequence[tuple[bytes, object]], /) -> bytes | None: ...
 def spool(items: Sequence[tuple[bytes, object]], /) -> bytes | None: ...
 def unspool(data: bytes, /) -> list[tuple[bytes, Stat]]: ...
 def read_small(dir_fd: int, name: bytes, size: int, /) -> tuple[bytes, Stat, bool]: ...
+def write_small(
+    dir_fd: int,
+    temporary: bytes,
+    name: bytes,
+    data: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    must_own: bool,
+    atime_ns: int,
+    mtime_ns: int,
+    /,
+) -> int: ...

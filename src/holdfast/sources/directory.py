@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ except ImportError:  # no compiler was there: the same in Python, three times as
 _LISTED = struct.Struct("<HIqqqQQIIIQ")
 _IGNORE_FILE_LIMIT = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_HERE = -2 if sys.platform == "darwin" else -100  # AT_FDCWD
 _NOATIME = getattr(os, "O_NOATIME", 0)
 
 Keep = Callable[["list[Item]", int, tuple[bytes, ...], bytes | None, bytes | None], None]
@@ -305,15 +307,16 @@ def _pack(items: list[Item]) -> bytes:
     return b"".join(pieces)
 
 
-def read_small(fd: int, name: bytes, size: int) -> tuple[bytes, Stat, bool] | None:
+def read_small(fd: int | None, name: bytes, size: int) -> tuple[bytes, Stat, bool] | None:
     """A file that ``stat`` gave ``size`` bytes, read whole: (content, ``stat`` after reading, has extended attributes).
+    Without ``fd``, the directory it is in, ``name`` is a path.
 
     None where it is another length now, or where there is no extension: read it piece by piece then.
     Raises ``OSError``.
     """
     if _native is None:
         return None
-    data, after, has_xattrs = _native.read_small(fd, name, size)
+    data, after, has_xattrs = _native.read_small(_HERE if fd is None else fd, name, size)
     if after is NotImplemented or after.st_size != len(data):
         return None
     return data, after, has_xattrs

@@ -7,9 +7,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Protocol
 
 from holdfast.files.entry import Entry
 from holdfast.files.metadata import apply_metadata
+from holdfast.files.small import LARGEST
 from holdfast.files.sparse import write_at, write_sparse
 from holdfast.files.target import Target
 from holdfast.kernel.cancel import Cancel
@@ -17,15 +19,25 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, HoldfastError, NoSpace, NotFound, Unavailable
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.sources.directory import open_file
-from holdfast.vaults.archive.restore.tasks import Selection
 from holdfast.vaults.base import Outcome, Overwrite, Problem, RestoreOptions, RestoreSummary, SnapshotInfo
 from holdfast.vaults.items import Browsable, Item
+from holdfast.vaults.selection import Selection
+
+TICK_SECONDS = 0.1
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
+class Readable(Browsable, Protocol):
+    """A vault that also gives small files as a whole."""
+
+    def whole(self, file: Item) -> bytes:
+        """All bytes of a file, verified. Raises ``Corrupt``, ``Invalid``."""
+        ...
+
+
 def restore(
-    vault: Browsable,
+    vault: Readable,
     snapshot: SnapshotInfo,
     options: RestoreOptions,
     *,
@@ -41,7 +53,7 @@ def restore(
     be restored is a problem and stops nothing else. Raises ``NotFound``, ``NoSpace``, ``Unavailable``, ``Denied``,
     ``Cancelled``. A crash leaves at most a file named ``.holdfast-tmp-`` and more.
     """
-    return _Restore(vault, snapshot, options, own, emit, cancel).run(clock)
+    return _Restore(vault, snapshot, options, own, clock, emit, cancel).run()
 
 
 class _Restore:
@@ -49,14 +61,17 @@ class _Restore:
 
     def __init__(
         self,
-        vault: Browsable,
+        vault: Readable,
         snapshot: SnapshotInfo,
         options: RestoreOptions,
         own: bytes,
+        clock: Clock,
         emit: Emit,
         cancel: Cancel,
     ) -> None:
         self._vault = vault
+        self._clock = clock
+        self._next_tick = 0.0
         self._snapshot = snapshot
         self._options = options
         self._emit = emit
@@ -69,9 +84,9 @@ class _Restore:
         self._folders: list[tuple[bytes, Item]] = []
         self._target: Target | None = None
 
-    def run(self, clock: Clock) -> RestoreSummary:
+    def run(self) -> RestoreSummary:
         """Do it."""
-        began = clock.monotonic()
+        began = self._clock.monotonic()
         options, summary = self._options, self._summary
         top = self._vault.find(self._snapshot, options.path)
         if not options.dry_run or os.path.isdir(self._root):
@@ -85,7 +100,7 @@ class _Restore:
                 self._target.close()
         summary.actions.sort(key=lambda action: action[1])
         summary.outcome = Outcome.PARTIAL if summary.problems else Outcome.OK
-        summary.seconds = clock.monotonic() - began
+        summary.seconds = self._clock.monotonic() - began
         return summary
 
     # -- what there is to do ---------------------------------------------------------------------------------------
@@ -257,8 +272,11 @@ class _Restore:
         if item.kind == "file":
             summary.files_restored += 1
             summary.bytes_restored += item.size
-            current = os.fsdecode(item.path)
-            self._emit(Tick("restore", summary.files_restored, summary.bytes_restored, current=current))
+            now = self._clock.monotonic()
+            if now >= self._next_tick:
+                self._next_tick = now + TICK_SECONDS
+                current = os.fsdecode(item.path)
+                self._emit(Tick("restore", summary.files_restored, summary.bytes_restored, current=current))
         elif item.kind == "symlink":
             summary.links += 1
         else:
@@ -271,6 +289,28 @@ class _Restore:
             first = self._links.get(key)
             if first is not None and self._link(path, first):
                 return
+        if not self._file_at_once(item, entry, path):
+            self._file_in_pieces(item, entry, path)
+        if entry.st_nlink > 1:
+            self._links.setdefault(key, path)
+        if self._options.verify:
+            self._verify(item, path)
+
+    def _file_at_once(self, item: Item, entry: Entry, path: bytes) -> bool:
+        """Whether this is a small, ordinary file, which is there then."""
+        if item.size > LARGEST or entry.xattrs:
+            return False
+        assert self._target is not None
+        data = self._vault.whole(item)
+        done = self._target.put_small(
+            path, data, st_mode=entry.st_mode, uid=entry.st_uid, gid=entry.st_gid, mtime_ns=entry.st_mtime_ns,
+            atime_ns=entry.st_atime_ns, owner=self._options.owner,
+        )  # fmt: skip
+        self._summary.bytes_read += len(data) if done else 0
+        return done
+
+    def _file_in_pieces(self, item: Item, entry: Entry, path: bytes) -> None:
+        assert self._target is not None
         with self._target.create_file(path, 0) as handle:
             at = 0
             for piece in self._vault.content(item):
@@ -284,12 +324,8 @@ class _Restore:
             self._summary.bytes_read += at
             problems = self._metadata(handle.fd, None, entry)
             handle.commit()
-        if entry.st_nlink > 1:
-            self._links.setdefault(key, path)
         for why in problems:
             self._problem(item.path, why)
-        if self._options.verify:
-            self._verify(item, path)
 
     def _link(self, path: bytes, first: bytes) -> bool:
         assert self._target is not None

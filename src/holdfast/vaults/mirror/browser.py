@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 
 from holdfast.files.entry import Entry
@@ -12,7 +13,7 @@ from holdfast.files.names import Names
 from holdfast.files.safepath import check_name
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound
-from holdfast.sources.directory import open_directory, open_file
+from holdfast.sources.directory import open_directory, open_file, read_small
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.items import Item, Mark
 from holdfast.vaults.mirror.copying import read_piece
@@ -125,6 +126,15 @@ class MirrorBrowser:
                 yield waiting
         finally:
             os.close(fd)
+
+    def whole(self, file: Item) -> bytes:
+        """All bytes of ``file``, verified. Raises as :meth:`content`."""
+        item = _own(file)
+        with suppress(OSError):
+            found = read_small(None, self._root + item.path, item.size) if item.kind == "file" else None
+            if found is not None and sha256(found[0]).digest() == item.digest:
+                return found[0]
+        return b"".join(self.content(file))
 
     def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
         """Whether ``read`` yields exactly what ``file`` held, by its hash: no copy is read here."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.safepath import translated
+from holdfast.files.small import write_small
 from holdfast.files.sparse import write_at
 from holdfast.files.xattrs import read_xattrs
 from holdfast.sources.directory import Item, open_file, read_small
@@ -71,6 +72,8 @@ class Writer:
         directory = self._here.writable(frame.here)
         try:
             for attempt in range(ATTEMPTS):
+                if (written := self._at_once(frame, fd, item, directory, before)) is not None:
+                    return written
                 file, temporary = self._here.create(directory)
                 try:
                     st, digest, size = self._fill(frame, fd, item, file)
@@ -90,6 +93,28 @@ class Writer:
             frame.complete = False
             self._tell.warning(frame.source(name), "changed while it was read; the next run copies it again")
         return Written(st, digest, size, inode)
+
+    def _at_once(self, frame: Frame, fd: int, item: Item, directory: int, before: Stat | None) -> Written | None:
+        """The same for a small, ordinary file that did not change since it was listed, in two calls; None for others,
+        and then nothing was done. Raises ``SourceError``."""
+        name, listed = item
+        if listed.st_size > SMALL or (before is not None and stat.S_ISDIR(before.st_mode)):
+            return None
+        try:
+            small = read_small(fd, name, listed.st_size)
+        except OSError as error:
+            raise SourceError(error) from error
+        if small is None or small[2]:
+            return None
+        data, after, _ = small
+        source = stamp(after)
+        if source != stamp(listed):
+            return None
+        inode = write_small(
+            directory, self._here.temporary(), name, data, st_mode=after.st_mode & ~self._here.mask,
+            uid=after.st_uid, gid=after.st_gid, mtime_ns=after.st_mtime_ns, atime_ns=after.st_mtime_ns,
+        )  # fmt: skip
+        return Written(source, sha256(data).digest(), len(data), inode) if inode else None
 
     def _fill(self, frame: Frame, fd: int, item: Item, target: int) -> tuple[bytes, bytes, int]:
         """Content and metadata of one file into the new file ``target``.

@@ -102,6 +102,12 @@ class VersionedBrowser:
             raise Invalid(f"{os.fsdecode(file.path)} is a {item.kind}, not a file.", hint="Name one file in it.")
         return self._reader.pieces(item.folder, item.version)
 
+    def whole(self, file: Item) -> bytes:
+        """All bytes of ``file``, verified. Raises as :meth:`content`."""
+        item = _own(file)
+        found = self._reader.current(item.path, item.version)
+        return b"".join(self.content(file)) if found is None else found
+
     def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
         """Whether ``read`` yields exactly what ``file`` held, by its hash: nothing of the vault is read."""
         from hashlib import sha256
