@@ -1,20 +1,15 @@
-/* One system call after the other without Python in between: stat of many names, reading and writing a small file. */
+/* One system call after the other without Python in between: stat of many names, and reading a small file. */
 #include "native.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <structmember.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/xattr.h>
-#endif
 
 #ifdef __APPLE__
 #define MTIME(st) ((st).st_mtimespec)
@@ -22,9 +17,6 @@
 #else
 #define MTIME(st) ((st).st_mtim)
 #define CTIME(st) ((st).st_ctim)
-#endif
-#ifndef O_NOATIME
-#define O_NOATIME 0
 #endif
 
 #define BATCH 256
@@ -353,43 +345,6 @@ PyObject *files_unspool(PyObject *module, PyObject *data)
     return items;
 }
 
-/* Opens, reads at most size + 1 bytes, stats and closes. Returns the bytes read, or -1 with errno set. */
-static ssize_t read_whole(int dir_fd, const char *name, char *buffer, size_t size, struct stat *st, int *has_xattrs)
-{
-    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
-    size_t have = 0;
-    int saved = 0;
-    int fd = openat(dir_fd, name, flags | O_NOATIME);
-    if (fd < 0 && errno == EPERM)
-        fd = openat(dir_fd, name, flags); /* O_NOATIME is for the owner only */
-    if (fd < 0)
-        return -1;
-    while (have <= size) {
-        ssize_t got = read(fd, buffer + have, size + 1 - have);
-        if (got == 0)
-            break;
-        if (got < 0) {
-            if (errno == EINTR)
-                continue;
-            saved = errno;
-            break;
-        }
-        have += (size_t)got;
-        if (have == size)
-            break; /* one more call would most likely say 0; the stat below tells of growth */
-    }
-    if (saved == 0 && fstat(fd, st) != 0)
-        saved = errno;
-    *has_xattrs = 0;
-#ifdef __linux__
-    if (saved == 0)
-        *has_xattrs = flistxattr(fd, NULL, 0) > 0;
-#endif
-    close(fd);
-    errno = saved;
-    return saved == 0 ? (ssize_t)have : -1;
-}
-
 /* read_small(dir_fd, name, size) -> (data, Stat | NotImplemented, has_xattrs) */
 PyObject *files_read_small(PyObject *module, PyObject *arguments)
 {
@@ -422,90 +377,4 @@ PyObject *files_read_small(PyObject *module, PyObject *arguments)
         return NULL;
     }
     return Py_BuildValue("NNN", data, stat, PyBool_FromLong(has_xattrs));
-}
-
-/* Whether a new file got attributes that somebody has to look at; labels that the system gives everything do not count. */
-static int has_foreign_xattrs(int fd)
-{
-#ifdef __linux__
-    char names[1024];
-    ssize_t length = flistxattr(fd, names, sizeof(names));
-    if (length < 0)
-        return errno == ERANGE;
-    for (char *name = names; name < names + length; name += strlen(name) + 1)
-        if (strncmp(name, "security.", 9) != 0)
-            return 1;
-#else
-    (void)fd;
-#endif
-    return 0;
-}
-
-typedef struct {
-    int dir_fd, must_own;
-    const char *temporary, *name, *data;
-    size_t size;
-    unsigned int mode;
-    long long uid, gid, atime_ns, mtime_ns;
-} NewFile;
-
-static struct timespec moment(long long ns)
-{
-    struct timespec found = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    if (found.tv_nsec < 0) {
-        found.tv_nsec += 1000000000;
-        found.tv_sec--;
-    }
-    return found;
-}
-
-static int fill(int fd, const NewFile *new)
-{
-    for (size_t done = 0; done < new->size;) {
-        ssize_t count = write(fd, new->data + done, new->size - done);
-        if (count == 0 || (count < 0 && errno != EINTR))
-            return -1;
-        done += count > 0 ? (size_t)count : 0;
-    }
-    if ((new->uid != -1 || new->gid != -1) && fchown(fd, (uid_t)new->uid, (gid_t)new->gid) != 0 && new->must_own)
-        return -1;
-    const struct timespec times[2] = {moment(new->atime_ns), moment(new->mtime_ns)};
-    return has_foreign_xattrs(fd) || fchmod(fd, (mode_t)new->mode) != 0 || futimens(fd, times) != 0 ? -1 : 0;
-}
-
-/* Makes a file whole and gives it its name; its inode, or 0: nothing is left of it. */
-static unsigned long long make_file(const NewFile *new)
-{
-    struct stat st;
-    int fd = openat(new->dir_fd, new->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return 0;
-    int failed = fill(fd, new) != 0 || fstat(fd, &st) != 0;
-    failed |= close(fd) != 0;
-    if (!failed && *new->name)
-        failed = renameat(new->dir_fd, new->temporary, new->dir_fd, new->name) != 0;
-    if (failed)
-        unlinkat(new->dir_fd, new->temporary, 0);
-    return failed ? 0 : (unsigned long long)st.st_ino;
-}
-
-/* write_small(dir_fd, temporary, name, data, mode, uid, gid, must_own, atime_ns, mtime_ns) -> inode, or 0 */
-PyObject *files_write_small(PyObject *module, PyObject *arguments)
-{
-    (void)module;
-    NewFile new;
-    Py_ssize_t first, second, size;
-    unsigned long long inode;
-    if (!PyArg_ParseTuple(arguments, "iy#y#y#ILLpLL:write_small", &new.dir_fd, &new.temporary, &first, &new.name, &second,
-                          &new.data, &size, &new.mode, &new.uid, &new.gid, &new.must_own, &new.atime_ns, &new.mtime_ns))
-        return NULL;
-    if (strlen(new.temporary) != (size_t)first || strlen(new.name) != (size_t)second) {
-        PyErr_SetString(PyExc_ValueError, "a name holds a NUL byte");
-        return NULL;
-    }
-    new.size = (size_t)size;
-    Py_BEGIN_ALLOW_THREADS
-    inode = make_file(&new);
-    Py_END_ALLOW_THREADS
-    return PyLong_FromUnsignedLongLong(inode);
 }

@@ -20,6 +20,10 @@ static PyMethodDef methods[] = {
     {"write_small", files_write_small, METH_VARARGS,
      "write_small(dir_fd, temporary, name, data, mode, uid, gid, must_own, atime_ns, mtime_ns) -> int: the inode of the "
      "new file, complete and renamed (an empty name: not renamed); 0 if anything did not work, and nothing is left."},
+    {"copy_small", files_copy_small, METH_VARARGS,
+     "copy_small(source_fd, target_fd, must_own, files) -> list of (digest, inode): read_small, sha256 and write_small of "
+     "(source, temporary, name, listed, size, mode, uid, gid, atime_ns, mtime_ns, digest); listed and digest may be empty; "
+     "None for what is not so, has attributes or perhaps holes, or cannot be made."},
     {"processor", processor_names, METH_NOARGS,
      "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
     {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},

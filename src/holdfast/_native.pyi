@@ -54,3 +54,10 @@ def write_small(
     mtime_ns: int,
     /,
 ) -> int: ...
+def copy_small(
+    source_fd: int,
+    target_fd: int,
+    must_own: bool,
+    files: list[tuple[bytes, bytes, bytes, bytes, int, int, int, int, int, int, bytes]],
+    /,
+) -> list[tuple[bytes, int] | None]: ...
