@@ -126,6 +126,10 @@ class Target:
             raise translated(error, "write", path) from error
         return handle
 
+    def temporary(self) -> bytes:
+        """A name for an unfinished file that nothing has."""
+        return next(self._names)
+
     def put_small(
         self,
         path: bytes,

@@ -10,7 +10,6 @@ import marshal
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
@@ -188,6 +187,8 @@ class OneScan:
 
 def _nameless(folder: str | None) -> int:
     """A new file that is gone when it is closed, written at its end only. Raises ``OSError``."""
+    import tempfile  # 5 ms, and only where several vaults are saved into
+
     fd, path = tempfile.mkstemp(prefix="holdfast-scan-", dir=folder)
     try:
         os.unlink(path)

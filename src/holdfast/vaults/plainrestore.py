@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Protocol
 
 from holdfast.files.entry import Entry
 from holdfast.files.metadata import apply_metadata
@@ -20,20 +19,15 @@ from holdfast.kernel.errors import Corrupt, HoldfastError, NoSpace, NotFound, Un
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.sources.directory import open_file
 from holdfast.vaults.base import Outcome, Overwrite, Problem, RestoreOptions, RestoreSummary, SnapshotInfo
-from holdfast.vaults.items import Browsable, Item
+from holdfast.vaults.batches import Batches
+from holdfast.vaults.items import Item
+from holdfast.vaults.marker import folders_around
+from holdfast.vaults.plainqueue import Queue, Readable
 from holdfast.vaults.selection import Selection
 
 TICK_SECONDS = 0.1
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
-
-
-class Readable(Browsable, Protocol):
-    """A vault that also gives small files as a whole."""
-
-    def whole(self, file: Item) -> bytes:
-        """All bytes of a file, verified. Raises ``Corrupt``, ``Invalid``."""
-        ...
 
 
 def restore(
@@ -78,11 +72,12 @@ class _Restore:
         self._cancel = cancel
         self._root = b"/" if options.in_place else options.target
         self._summary = RestoreSummary(snapshot=snapshot.id)
-        self._keep = _folders_around(own)
+        self._keep = folders_around(own)
         self._saved = {os.fsencode(path).strip(b"/") for path in snapshot.paths}
         self._links: dict[tuple[int, int, object], bytes] = {}
         self._folders: list[tuple[bytes, Item]] = []
         self._target: Target | None = None
+        self._queue: Queue | None = None
 
     def run(self) -> RestoreSummary:
         """Do it."""
@@ -92,7 +87,7 @@ class _Restore:
         if not options.dry_run or os.path.isdir(self._root):
             self._target = Target(self._root, replace=True)
         try:
-            self._walk(top)
+            self._restore(top)
             for path, folder in reversed(self._folders):
                 self._tried(folder, path, self._finish)
         finally:
@@ -102,6 +97,18 @@ class _Restore:
         summary.outcome = Outcome.PARTIAL if summary.problems else Outcome.OK
         summary.seconds = self._clock.monotonic() - began
         return summary
+
+    def _restore(self, top: Item) -> None:
+        if self._target is None or self._options.dry_run:
+            self._walk(top)
+            return
+        with Batches(self._options.owner) as batches:
+            self._queue = Queue(
+                self._vault, self._target, batches, self._options.owner, done=self._copied,
+                slowly=lambda item, path: self._tried(item, path, self._single),
+            )  # fmt: skip
+            self._walk(top)
+            self._queue.finish()
 
     # -- what there is to do ---------------------------------------------------------------------------------------
 
@@ -249,11 +256,19 @@ class _Restore:
                 return
             if options.delete:
                 self._target.remove(path)
-        entry = item.entry
+        elif item.kind == "file" and not options.verify and self._queue is not None and self._queue.put(item, path):
+            return
+        self._single(item, path)
+
+    def _single(self, item: Item, path: bytes) -> None:
         if item.kind == "file":
-            self._file(item, entry, path)
+            self._file(item, item.entry, path)
         else:
-            self._other(item, entry, path)
+            self._other(item, item.entry, path)
+        self._count(item)
+
+    def _copied(self, item: Item) -> None:
+        self._summary.bytes_read += item.size
         self._count(item)
 
     def _is_to_write(self, item: Item, found: os.stat_result) -> bool:
@@ -385,16 +400,3 @@ class _Restore:
         self._summary.problems.append(Problem(path, why, "restore"))
         kind = "damage.found" if damage else "item.failed"
         self._emit(Fact(kind, why, "error", {"path": path, "why": why}))
-
-
-def _folders_around(own: bytes) -> frozenset[tuple[int, int]]:
-    """Device and inode of the vault's folder and of all around it."""
-    found: set[tuple[int, int]] = set()
-    place = os.path.realpath(own)
-    while True:
-        with suppress(OSError):
-            st = os.stat(place)
-            found.add((st.st_dev, st.st_ino))
-        if place == os.path.dirname(place):
-            return frozenset(found)
-        place = os.path.dirname(place)

@@ -19,6 +19,7 @@ from holdfast.vaults.items import Item, Mark
 from holdfast.vaults.mirror.copying import read_piece
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, Stamp, unstamp
 from holdfast.vaults.mirror.state import State
+from holdfast.vaults.plainqueue import Stored
 
 _CHECK = "Run 'holdfast check' to see what else is damaged; 'holdfast backup --checksum' copies it again."
 _ROOT = Stamp(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 0, 1, 0)
@@ -135,6 +136,14 @@ class MirrorBrowser:
             if found is not None and sha256(found[0]).digest() == item.digest:
                 return found[0]
         return b"".join(self.content(file))
+
+    def stored(self, file: Item) -> Stored | None:
+        """Where the copy is, if it is one of its own. (Attributes are looked for when it is copied.)"""
+        item = _own(file)
+        found = item.stamp
+        if item.kind != "file" or found.st_nlink != 1 or item.digest == NO_HASH:
+            return None
+        return Stored(self._root + item.path, item.digest, found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns)
 
     def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
         """Whether ``read`` yields exactly what ``file`` held, by its hash: no copy is read here."""

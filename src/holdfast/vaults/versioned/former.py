@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 
-import zstandard
-
 from holdfast.kernel.errors import Corrupt
 from holdfast.sources.directory import read_small
 from holdfast.vaults.versioned.current import open_current
@@ -36,6 +34,8 @@ class Keeper:
         self._step = os.fsdecode(step_name(step))
         self._folder = layout.history + b"/" + step_name(step)
         self._made = False
+        import zstandard  # 5 ms, and only where something is former
+
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
         self.count = 0
         self.bytes = 0
@@ -165,6 +165,8 @@ class Reader:
             os.close(fd)
 
     def _complete(self, path: bytes, version: Version, history: str) -> Iterator[bytes]:
+        import zstandard
+
         try:
             with open(self._layout.former(history), "rb") as file:
                 # A reader, for it bounds what a piece yields; where the frame ends too early the hash tells.
