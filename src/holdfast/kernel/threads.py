@@ -97,7 +97,7 @@ class Workers(Generic[Item, Result]):
             except RuntimeError:  # the system allows no more
                 self._count = len(self._threads)
                 if not self._count:
-                    self._work()
+                    self._work(forever=False)
                 return
             self._threads.append(thread)
 
@@ -130,11 +130,11 @@ class Workers(Generic[Item, Result]):
         for thread in self._threads:
             thread.join()
 
-    def _work(self) -> None:
+    def _work(self, *, forever: bool = True) -> None:
         act: Callable[[Item], Result] | None = None
         while True:
             with self._changed:
-                while not self._tasks and not self._closed and self._threads:
+                while forever and not self._tasks and not self._closed:
                     self._changed.wait()
                 if not self._tasks or self._failed:
                     return
