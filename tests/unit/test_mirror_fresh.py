@@ -63,3 +63,17 @@ def test_a_fresh_file_of_a_protected_mirror_comes_back_with_its_own_permissions(
     save(vault, source)
     restore(vault, source, tmp_path / "target")
     assert tree(tmp_path / "target") == tree(source)
+
+
+def test_a_new_name_of_a_file_in_a_folder_that_is_known_as_a_whole(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "done").mkdir(parents=True)
+    (source / "later").mkdir()
+    (source / "done" / "first").write_text("the same\n")
+    os.link(source / "done" / "first", source / "later" / "second")
+    make_mirror(os.fsencode(tmp_path / "m"), protect=False, identifier=bytes(32))
+    clock = Leaping(time.time_ns(), 0)
+    vault = open_mirror(os.fsencode(tmp_path / "m"), clock=clock)
+    save(vault, source / "done")  # as far as a run comes that is stopped
+    save(vault, source)
+    assert_mirrors(vault, source)

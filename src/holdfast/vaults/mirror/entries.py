@@ -138,10 +138,14 @@ class Entries:
     # -- hard links ------------------------------------------------------------------------------------------------
 
     def _note(self, frame: Frame, item: Item, source: bytes, digest: bytes, inode: int) -> None:
-        st = item.stat
         frame.records[item.name] = source, digest
-        if st.st_nlink > 1:
-            self._links.setdefault((st.st_dev, st.st_ino), _Linked(frame.copy(item.name), inode, digest))
+        if item.stat.st_nlink > 1:
+            self.remember(frame, item, digest, inode)
+
+    def remember(self, frame: Frame, item: Item, digest: bytes, inode: int) -> None:
+        """A file of several names: the mirror has this one, with the ``inode``."""
+        st = item.stat
+        self._links.setdefault((st.st_dev, st.st_ino), _Linked(frame.copy(item.name), inode, digest))
 
     def _link(self, frame: Frame, item: Item, before: Stat | None) -> bool:
         """Make this a further name of a file that the mirror has; False where its first name is this one."""

@@ -248,7 +248,7 @@ class Walk:
             telling.excluded(frame.source(name), why)
         frame.key = listing.key
         if row is not None and not self._force and listing.key and (row.source, row.here) == (listing.key, key):
-            return self._keep(frame, listing, row)
+            return self._keep(frame, listing, row, there)
         known = self._state.items(frame.here) if row is not None else {}
         if frame.only is None:
             wanted = {item.name for item in listing.items}
@@ -283,9 +283,14 @@ class Walk:
             return False
         return frame.parent is None or (row is not None and row.device != frame.st.st_dev)
 
-    def _keep(self, frame: Frame, listing: Listing, row: Directory) -> list[Frame]:
-        """Both sides are as the last run left them."""
+    def _keep(self, frame: Frame, listing: Listing, row: Directory, there: dict[bytes, Stat]) -> list[Frame]:
+        """Both sides are as the last run left them. Other names of files here may be elsewhere, and new to the mirror."""
         frame.kept = True
+        if linked := [item for item in listing.items if item.stat.st_nlink > 1 and item.stat.st_mode & _KIND == _FILE]:
+            known = self._state.items(frame.here)
+            for item in linked:
+                if item.name in known:
+                    self._entries.remember(frame, item, known[item.name].hash, there[item.name].st_ino)
         self._telling.unchanged(row.files, row.bytes)
         children = []
         for item in listing.items:
