@@ -284,7 +284,7 @@ class Walk:
         return frame.parent is None or (row is not None and row.device != frame.st.st_dev)
 
     def _keep(self, frame: Frame, listing: Listing, row: Directory, there: dict[bytes, Stat]) -> list[Frame]:
-        """Both sides are as the last run left them. Other names of files here may be elsewhere, and new to the mirror."""
+        """Both sides are as the last run left them. Files here may have other names elsewhere, new to the mirror."""
         frame.kept = True
         if linked := [item for item in listing.items if item.stat.st_nlink > 1 and item.stat.st_mode & _KIND == _FILE]:
             known = self._state.items(frame.here)

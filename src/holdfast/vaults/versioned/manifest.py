@@ -64,6 +64,11 @@ def write_step(layout: Layout, step: Step) -> None:
     write_durable(layout.manifest + b"/" + step_name(step.number) + STEP, _sealed(body))
 
 
+def is_written(layout: Layout, number: int) -> bool:
+    """Whether a step is part of the vault."""
+    return os.path.exists(layout.manifest + b"/" + step_name(number) + STEP)
+
+
 def write_base(
     layout: Layout, number: int, versions: Iterable[tuple[bytes, Version]], snapshots: Iterable[Snapshot]
 ) -> None:
