@@ -1,11 +1,12 @@
 /* The one extension module, optional: what is too slow in Python (chunker, files, ids) or in OpenSSL, or has to be called
- * too often there (scrypt, sha256, units). */
+ * too often there (scrypt, sha256, units, crc64). */
 #include "native.h"
 
 static PyMethodDef methods[] = {
     {"tables", chunker_tables, METH_O, "tables(polynomial) -> bytes: lookup tables for cuts(), of this machine only."},
     {"cuts", chunker_cuts, METH_VARARGS,
      "cuts(tables, data, scanned, final, minimum, maximum, mask) -> list of chunk lengths from the front of data."},
+    {"crc64", crc64, METH_VARARGS, "crc64(data, crc) -> int: the checksum of Redis' dumps, gone on with from crc."},
     {"romix", scrypt_romix, METH_VARARGS,
      "romix(blocks, n, r) -> bytes: scrypt's ROMix of one or two blocks of 128 * r bytes each."},
     {"look", files_look, METH_VARARGS,

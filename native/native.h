@@ -48,6 +48,7 @@ HIDDEN PyObject *units_seal(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *units_open(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *argument); /* METH_O */
 HIDDEN PyObject *chunker_cuts(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *crc64(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */

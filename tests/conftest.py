@@ -16,6 +16,8 @@ pytest_plugins = [
     "tests.servers.gcs",
     "tests.servers.postgres",
     "tests.servers.mariadb",
+    "tests.servers.prometheus",
+    "tests.servers.redis",
 ]
 
 

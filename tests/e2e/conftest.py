@@ -48,9 +48,12 @@ class Cli:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        # Of several checkouts, the tests' own runs: as it does for whoever says so on their own command line.
+        if os.environ.get("PYTHONPATH"):
+            self.environ["PYTHONPATH"] = os.environ["PYTHONPATH"]
         # Where the package is not installed (a checkout without make install) the module is the same program.
         self.words = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "holdfast"]
-        if not SCRIPT.exists():
+        if not SCRIPT.exists() or "PYTHONPATH" in os.environ:  # such as a work tree beside the installed one
             self.environ["PYTHONPATH"] = str(SOURCE)
 
     def __call__(self, *words: str | bytes | Path, stdin: bytes = b"", cwd: Path | None = None, **environ: str) -> Done:

@@ -127,6 +127,36 @@ def test_diff_of_one_text(cli, saved: Path) -> None:
     assert gone.summary["equal"] is False and "+++ /dev/null\n" in gone.summary["diff"]
 
 
+def test_diff_of_one_file_from_and_to(cli, saved: Path) -> None:
+    first, second = ids(cli)
+    out = cli("diff", saved / "notes.txt", "--from", first[:8], "--to", second[:8]).out
+    assert out.splitlines()[2:] == ["@@ -1,2 +1,2 @@", " first line", "-second line", "+other line"]
+    assert out == cli("diff", "notes.txt", "--from", first, "--to", second, cwd=saved).out
+    (saved / "notes.txt").write_text("first line\nthird\n")
+    out = cli("diff", "notes.txt", "--from", "latest", cwd=saved).out
+    assert out.splitlines()[2:] == ["@@ -1,2 +1,2 @@", " first line", "-other line", "+third"]
+    new = cli("diff", saved / "letters/cleo.txt", "--from", first, "--to", second, "--json")
+    assert "--- /dev/null\n" in new.summary["diff"]
+    shown = cli("diff", "notes.txt", "--from", first, "--open", cwd=saved, EDITOR="cat")
+    assert "+third" in shown.out
+    nowhere = cli("diff", saved / "nowhere", "--from", first, "--to", second)
+    assert nowhere.code == 10 and "nowhere" in nowhere.err
+    folder = cli("diff", saved / "letters", "--from", first, "--to", second)
+    assert folder.code != 0 and "Traceback" not in folder.err
+    for words in (["--to", first], ["notes.txt", first, "--from", first], []):
+        assert cli("diff", *words).code == 2
+    assert "--from SNAPSHOT" in cli("diff", "notes.txt", cwd=saved).err
+
+
+def test_diff_of_one_file_that_was_saved_under_a_relative_path(cli, tmp_path: Path) -> None:
+    (tmp_path / "work/sub").mkdir(parents=True)
+    (tmp_path / "work/sub/text").write_text("old\n")
+    assert cli("backup", "work", cwd=tmp_path).code == 0
+    (tmp_path / "work/sub/text").write_text("new\n")
+    out = cli("diff", "text", "--from", "latest", cwd=tmp_path / "work/sub").out
+    assert out.splitlines()[2:] == ["@@ -1 +1 @@", "-old", "+new"]
+
+
 def test_dump_of_a_file_and_of_a_folder(cli, saved: Path, tmp_path: Path) -> None:
     assert cli("dump", f"latest:{saved}/notes.txt").out == "first line\nother line\n"
     raw = subprocess.run(

@@ -68,6 +68,7 @@ def test_looking_into_a_mirror(cli, documents: Path, mirror: Path) -> None:
     (documents / "notes.txt").write_text("first line\nother line\n")
     assert f"M  {documents}/notes.txt" in cli("diff", "latest", *at).out
     assert "+other line" in cli("diff", "latest", "--text", documents / "notes.txt", *at).out
+    assert "+other line" in cli("diff", documents / "notes.txt", "--from", "latest", *at).out
     missing = cli("ls", f"latest:{documents}/nothing", *at)
     assert missing.code == 10 and "nearest folder" in missing.err
 

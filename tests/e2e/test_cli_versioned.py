@@ -69,6 +69,8 @@ def test_snapshots_ls_find_diff_and_dump(cli: Cli, documents: Path, vault: str) 
     assert "added" in diff.out
     lines = cli("diff", first[:8], second[:8], "--text", documents / "notes.txt", "--vault", vault)
     assert "-line 20" in lines.out
+    same = cli("diff", documents / "notes.txt", "--from", first[:8], "--to", second[:8], "--vault", vault)
+    assert same.out == lines.out
     shown = cli(
         "diff", first[:8], second[:8], "--text", documents / "notes.txt", "--open", "--vault", vault, EDITOR="cat"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.files.small._native", None)
 
 
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Do ``work`` in a process of its own that dies without warning before its change number ``step``.
+def killed_at(step: int, work: Callable[[], object], changing: Sequence[str] = CHANGING) -> bool:
+    """Do ``work`` in a process of its own that dies without warning before its change number ``step``, which is a
+    call of one of the functions ``changing`` of ``os``.
 
     Returns whether it lived long enough to end.
     """
@@ -46,7 +47,7 @@ def killed_at(step: int, work: Callable[[], object]) -> bool:
             return call
 
         try:
-            for name in CHANGING:
+            for name in changing:
                 setattr(os, name, deadly(getattr(os, name)))
             work()
             os._exit(0)

@@ -58,7 +58,8 @@ def mariadb(need: Callable[[str], str]) -> Iterator[Mariadb]:
         "GRANT ALL ON *.* TO tester@'127.0.0.1' WITH GRANT OPTION;\n"
     )
     first.chmod(0o644)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+    environ = {**os.environ, "TMPDIR": str(place)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", "env": environ}
     child = None
     try:
         words = [install, "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db"]

@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context, Meanwhile, hostname, username
+from holdfast.app.endings import of_backup
 from holdfast.app.init import NewVault, init
+from holdfast.app.recording import note, recording
 from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
+from holdfast.kernel.events import Fact
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
@@ -88,6 +91,15 @@ def check_request(request: BackupRequest) -> None:
         )
 
 
+def _about(request: BackupRequest) -> dict[str, Any]:
+    return {
+        "paths": list((*request.paths, *request.optional)[:20]),
+        "sources": len(request.sources),
+        "tags": request.tags,
+    }
+
+
+@recording("backup", of_backup, about=_about)
 def back_up(context: Context, request: BackupRequest) -> BackupResult:
     """Save into the context's vault. The default vault is made, with a generated key file, where it is missing.
 
@@ -129,6 +141,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
             )
         _refuse_inside(_device_and_inode(plain.root), options.paths)
         summary = plain.backup(options, emit=context.emit, cancel=context.cancel)
+        _note_space(context, plain.location)
         return BackupResult(plain.location, summary, None, plain.kind)
     if request.allow_empty:
         raise Invalid(
@@ -145,6 +158,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
     with _vault(context, list_ahead, dry_run=request.dry_run) as (vault, made):
         _refuse_own_folder(vault.repository.storage, options.paths)
         summary = vault.backup(options, emit=context.emit, cancel=context.cancel, ahead=ahead[0] if ahead else None)
+        _note_space(context, vault.location)
         return BackupResult(vault.location, summary, made)
 
 
@@ -167,6 +181,18 @@ def with_lines(request: BackupRequest) -> BackupRequest:
     :func:`read_lines`."""
     lines = [line for path in request.exclude_files for line in read_lines(path)]
     return replace(request, excludes=(*request.excludes, *lines), exclude_files=())
+
+
+def _note_space(context: Context, location: str) -> None:
+    """Keep in the record how full the disk of a local vault is: from this follows when there is no more room."""
+    if not os.path.isabs(location):
+        return
+    with suppress(OSError, AttributeError):
+        found = os.statvfs(location)
+        total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        data = {"free": free, "total": total, "used": total - found.f_bfree * found.f_frsize}
+        words = f"{free / (1 << 30):,.1f} of {total / (1 << 30):,.1f} GiB are free on the vault's disk"
+        note(context, Fact("vault.space", words, "info", data))
 
 
 def _device_and_inode(folder: bytes) -> frozenset[tuple[int, int]]:

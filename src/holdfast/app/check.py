@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_check
+from holdfast.app.recording import recording
 from holdfast.kernel.errors import Invalid
 from holdfast.vaults.base import CheckOptions, CheckReport
 
 
+@recording("check", of_check)
 def check(context: Context, options: CheckOptions) -> CheckReport:
     """Check the vault. Damage is in the report, not an exception. ``Invalid``: to ``rebuild`` what it does not have."""
     with context.opened_any(cached=False) as vault:

@@ -82,11 +82,6 @@ def _notes(settings: Settings) -> list[str]:
     configuration = settings.loaded.configuration
     plans = configuration.plans.values()
     notes = []
-    if any(plan.schedule or plan.copies or plan.check for plan in plans):
-        notes.append(
-            "Nothing starts plans, copies and checks by their schedule yet: call 'holdfast backup PLAN', 'copy --plan "
-            "PLAN' and 'check' from cron or a timer."
-        )
     if any(plan.drill or plan.expect for plan in plans):
         notes.append("drill and expect are checked for mistakes, but nothing acts on them yet.")
     if configuration.notify.channels or configuration.notify.rules:

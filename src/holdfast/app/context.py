@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.app.hearing import Hearing
+from holdfast.app.recorder import Recorder
 from holdfast.config import keyfile, secrets
 from holdfast.config.flaws import did_you_mean
 from holdfast.config.paths import Paths
@@ -47,9 +48,11 @@ class Context:
     configured default, then for the default vault. Without ``configured`` there are no names. What a named vault says
     about its password and its use counts where the command line says nothing. ``remembered`` (location -> password),
     where given, keeps passwords, so that a run that opens a vault twice asks once. ``ask`` is None where nobody can be
-    asked. ``warn`` takes sentences for a person; ``emit`` takes the engines' events. ``cache_limit`` bounds, in bytes,
-    the copies of what vaults beyond this machine hold (None: 4 GiB). ``upload``, ``download`` (bytes a second),
-    ``connections`` and ``retry_for`` (seconds) say how such a vault is used; see ``storage.Manner``.
+    asked; ``command_limit`` is how many seconds a password command may take. ``warn`` takes sentences for a person;
+    ``emit`` takes the engines' events. ``cache_limit`` bounds, in bytes, the copies of what vaults beyond this machine
+    hold (None: 4 GiB). ``upload``, ``download`` (bytes a second), ``connections`` and ``retry_for`` (seconds) say how
+    such a vault is used; see ``storage.Manner``. ``plan`` and ``run`` are what the work is a part of, for the
+    record (``app.recording``); ``recorder`` keeps what runs came to.
     """
 
     emit: Emit
@@ -68,9 +71,13 @@ class Context:
     connections: int | None = None
     retry_for: float | None = None
     ask: Ask | None = None
+    command_limit: float | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=SystemClock)
     random: Callable[[int], bytes] = os.urandom
+    plan: str = ""
+    run: str = ""
+    recorder: Recorder = field(default_factory=Recorder)
 
     @property
     def paths(self) -> Paths:
@@ -125,6 +132,7 @@ class Context:
             what=f"the new vault {location}" if new else f"the vault {location}",
             new=new,
             warn=self.warn,
+            limit=self.command_limit,
         )
         if self.remembered is not None:
             self.remembered[location] = found

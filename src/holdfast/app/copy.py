@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_copy
 from holdfast.app.other import other_vault
+from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
@@ -54,6 +56,7 @@ class Copied:
     forgotten: tuple[SnapshotId, ...] = ()
 
 
+@recording("copy", of_copy)
 def copy(context: Context, request: CopyRequest) -> Copied:
     """Bring what is missing into the context's vault. See :func:`holdfast.vaults.archive.copy.copy`.
 

@@ -13,20 +13,22 @@ if TYPE_CHECKING:
 
 PASSWORD_IN_URL = "a password in a URL on the command line can be seen by everybody on this machine"
 
-_SCHEMES = ("postgresql://", "postgres://", "mariadb://", "mysql://")
+REDIS_PASSWORD = "Put it into REDISCLI_AUTH in the environment, or into a file: 'redis://HOST/?password_file=FILE'."
+_SCHEMES = ("postgresql://", "postgres://", "mariadb://", "mysql://", "redis://", "rediss://")
 
 
 def make_sources(
     *,
     postgres: Iterable[str] = (),
     mariadb: Iterable[str] = (),
+    redis: Iterable[str] = (),
     commands: Iterable[str] = (),
     limit: float | None = None,
 ) -> tuple[Source, ...]:
     """The sources that these words mean; ``limit`` is the most seconds for each dump. Raises ``Invalid``.
 
-    ``postgres`` and ``mariadb``: ``[NAME=]URL``; ``commands``: ``NAME=COMMAND``, its words split as a shell does, but
-    without a shell.
+    ``postgres``, ``mariadb`` and ``redis``: ``[NAME=]URL``; ``commands``: ``NAME=COMMAND``, its words split as
+    a shell does, but without a shell.
     """
     sources: list[Source] = []
     for text in postgres:
@@ -49,6 +51,19 @@ def make_sources(
         if place.password:
             raise Invalid(PASSWORD_IN_URL, hint="Put it into ~/.my.cnf.")
         sources.append(maria.MariadbSource(name or place.database or place.label, place, limit))
+    for text in redis:
+        from holdfast.sources import redis as other
+
+        name, url = _named(text)
+        found = other.read_url(url)
+        if found.password:
+            raise Invalid(PASSWORD_IN_URL, hint=REDIS_PASSWORD)
+        if found.database is not None:
+            raise Invalid(
+                "a dump of Redis holds all its databases, not one of them",
+                hint="Leave the number out of the URL. When it is loaded back, the URL may have one.",
+            )
+        sources.append(other.RedisSource(name or found.name, found, limit))
     for text in commands:
         from holdfast.sources.command import CommandSource
 

@@ -62,22 +62,24 @@ def diff(
 def diff_text(context: Context, request: DiffRequest, wanted: SnapshotFilter, file: bytes) -> Iterator[str]:
     """The unified diff of one text file, line by line (bytes that are not UTF-8 as surrogate escapes).
 
-    ``file`` is a path in the snapshots; it may be missing on one side. Raises ``Invalid`` for what is no file.
+    ``file`` is a path in the snapshots, or of a file on the disk, from the working folder on; it may be missing on one
+    side. Raises ``Invalid`` for what is no file.
     """
     from holdfast.vaults.textdiff import text_diff
 
     with browsing(context, tolerant=False) as there:
         before = find_snapshot(there.snapshots, request.first[0], wanted)
-        old = _find(there.browser, before, file)
+        place = _place(there.browser, before, file)
+        old = _find(there.browser, before, place)
         if request.second is None:
-            name, pieces = _on_disk(there.browser, before, file)
+            name, pieces = _on_disk(there.browser, before, place)
         else:
             after = find_snapshot(there.snapshots, request.second[0], wanted)
-            new = _find(there.browser, after, file)
+            new = _find(there.browser, after, _place(there.browser, after, file))
             if old is None and new is None:
-                there.browser.find(before, file)
+                there.browser.find(before, place)
             name, pieces = short(after.id), _content(there.browser, new)
-        shown = os.fsdecode(file).lstrip("/")
+        shown = os.fsdecode(place).lstrip("/")
         first = f"{short(before.id)}/{shown}" if old is not None else "/dev/null"
         second = f"{name}/{shown}" if pieces is not None else "/dev/null"
         yield from text_diff(_content(there.browser, old) or (), pieces or (), first, second)
@@ -130,6 +132,19 @@ def _find(browser: Browsable, snapshot: SnapshotInfo, path: bytes) -> Item | Non
         return browser.find(snapshot, path)
     except NotFound:
         return None
+
+
+def _place(browser: Browsable, snapshot: SnapshotInfo, file: bytes) -> bytes:
+    """Where a file is in a snapshot: as the path says, or else where what was saved of the disk has it."""
+    from holdfast.vaults.disk import tops
+
+    if _find(browser, snapshot, file) is not None:
+        return file
+    here = os.path.abspath(file)
+    for saved, real in tops(browser, snapshot):
+        if here == real or here.startswith(real.rstrip(b"/") + b"/"):
+            return saved + here[len(real) :] if saved != b"/" else here[len(real) :]
+    return file
 
 
 def _same_content(browser: Browsable) -> Callable[[Item, Item], bool]:

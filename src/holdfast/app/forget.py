@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_forget, of_prune
+from holdfast.app.recording import label, recorded
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Corrupt, Denied, Invalid
 from holdfast.kernel.events import Event, Fact
@@ -67,21 +69,42 @@ def forget(
     what a prune raises; what was told by then is done.
     """
     _refuse_unclear(options)
+    if options.dry_run:
+        return _carry_out(context, options, show, tell or (lambda _done: None))
+    with recorded(context, "forget", vault=label(context)) as run:
+
+        def heard(done: Forgotten) -> None:
+            ending = of_forget(done)
+            run.finish(ending.outcome, ending.message, **ending.data)
+            if tell is not None:
+                tell(done)
+
+        return _carry_out(run.context, options, show, heard)
+
+
+def _carry_out(
+    context: Context, options: ForgetOptions, show: Callable[[Plan], None], tell: Callable[[Forgotten], None]
+) -> PruneSummary | None:
     versioned = _versioned(context)
     if versioned is not None:
-        done = _forget_versions(context, versioned, options, show)
-        if tell is not None:
-            tell(done)
+        tell(_forget_versions(context, versioned, options, show))
         return None
     with context.opened() as vault:
         done = _forget(context, vault, options, show)
-        if tell is not None:
-            tell(done)
+        tell(done)
         if not options.prune or options.dry_run or not done.removed:
             return None
-        from holdfast.vaults.archive.prune import PruneOptions, prune
+        return _prune(context, vault)
 
-        return prune(vault.repository, PruneOptions(), emit=context.emit, cancel=context.cancel)
+
+def _prune(context: Context, vault: ArchiveVault) -> PruneSummary:
+    from holdfast.vaults.archive.prune import PruneOptions, prune
+
+    with recorded(context, "prune", vault=label(context)) as run:
+        summary = prune(vault.repository, PruneOptions(), emit=run.context.emit, cancel=context.cancel)
+        ending = of_prune(summary)
+        run.finish(ending.outcome, ending.message, **ending.data)
+        return summary
 
 
 def _forget(context: Context, vault: ArchiveVault, options: ForgetOptions, show: Callable[[Plan], None]) -> Forgotten:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, hostname, username
+from holdfast.app.endings import of_init
+from holdfast.app.recording import recording
 from holdfast.config import keyfile, secrets
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.secret import Secret
@@ -33,6 +35,7 @@ class NewVault:
     kind: str = "archive"
 
 
+@recording("init", of_init)
 def init_plain(context: Context, kind: str, *, protect: bool) -> NewVault:
     """Make an empty vault of plain files at the context's location, a new or empty folder of this machine. ``kind`` is
     ``mirror``, which may be protected, or ``versioned``.
@@ -70,6 +73,7 @@ def init_plain(context: Context, kind: str, *, protect: bool) -> NewVault:
         storage.close()
 
 
+@recording("init", of_init)
 def init(
     context: Context,
     *,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, hostname, username
+from holdfast.app.endings import of_key
+from holdfast.app.recording import recording
 from holdfast.config import keyfile, secrets
 from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import Invalid
@@ -39,6 +41,7 @@ def new_secret(context: Context, choice: PasswordChoice, new_key_file: str | Non
     return secrets.find(choice, {}, key_file=None, ask=context.ask, what=what, new=True, warn=context.warn)
 
 
+@recording("key", of_key)
 def add_key(context: Context, choice: PasswordChoice, new_key_file: str | None) -> str:
     """Let one more password open the vault; returns the new key's id."""
     with context.opened() as vault:
@@ -47,12 +50,14 @@ def add_key(context: Context, choice: PasswordChoice, new_key_file: str | None) 
             return vault.repository.add_key(secret, username=username(), hostname=hostname())
 
 
+@recording("key", of_key)
 def remove_key(context: Context, prefix: str) -> str:
     """Delete the key whose id begins with ``prefix`` (never the one in use); returns its id."""
     with context.opened() as vault, vault.repository.locks.hold(exclusive=True):
         return vault.repository.remove_key(prefix)
 
 
+@recording("key", of_key)
 def change_password(context: Context, choice: PasswordChoice, new_key_file: str | None) -> tuple[str, str]:
     """Put a new key in the place of the one that opened the vault; returns (new id, removed id).
 

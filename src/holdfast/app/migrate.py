@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_migration
+from holdfast.app.recording import recording
 from holdfast.kernel.errors import Corrupt, Denied
 
 
@@ -18,6 +20,7 @@ class Migration:
     kept: str | None
 
 
+@recording("migrate", of_migration)
 def migrate(context: Context, *, dry_run: bool = False) -> Migration:
     """Check the vault, keep a copy of its configuration in the state folder, then write it anew as version 2.
 

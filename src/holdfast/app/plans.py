@@ -10,9 +10,12 @@ from holdfast.app.backup import BackupRequest, BackupResult, check_request, one_
 from holdfast.app.context import Context, hostname
 from holdfast.app.copy import CopyRequest
 from holdfast.app.databases import make_sources
+from holdfast.app.endings import of_plan
 from holdfast.app.forget import ForgetOptions, Forgotten
 from holdfast.app.hooks import run_before, run_later
 from holdfast.app.kinds import Thin, of_kind
+from holdfast.app.pings import switched
+from holdfast.app.recording import recorded
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked
 from holdfast.kernel.events import Fact
 from holdfast.vaults.base import Outcome, SnapshotFilter
@@ -82,8 +85,19 @@ def run_plan(context: Context, plan: NamedPlan, request: PlanRequest, told: Call
     this host is forgotten in that vault. The hooks ``after`` run whatever happened, those of ``on_failure`` where the
     outcome is ``failed``; then ``Cancelled`` is raised, if that is what happened.
     """
-    started = context.clock.monotonic()
     context = replace(context, remembered={})
+    if request.dry_run:
+        return _run(context, plan, request, told)
+    with switched(context, plan.name) as switch, recorded(switch.context, "backup", plan=plan.name) as run:
+        result = _run(run.context, plan, request, told)
+        ending = of_plan(result)
+        run.finish(ending.outcome, ending.message, **ending.data)
+        switch.say(ending.outcome, ending.message)
+        return result
+
+
+def _run(context: Context, plan: NamedPlan, request: PlanRequest, told: Callable[[VaultRun], None]) -> PlanResult:
+    started = context.clock.monotonic()
     environ = {**context.environ, "HOLDFAST_PLAN": plan.name}
     backup = _request(plan, request)
     runs: list[VaultRun] = []
@@ -159,7 +173,11 @@ def _request(plan: NamedPlan, request: PlanRequest) -> BackupRequest:
         estimate=request.estimate,
         workers=request.workers,
         sources=make_sources(
-            postgres=plan.postgres, mariadb=plan.mariadb, commands=plan.commands, limit=plan.dump_timeout
+            postgres=plan.postgres,
+            mariadb=plan.mariadb,
+            redis=plan.redis,
+            commands=plan.commands,
+            limit=plan.dump_timeout,
         ),
         sqlite=plan.sqlite,
     )

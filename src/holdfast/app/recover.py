@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, hostname, username
+from holdfast.app.endings import of_work
+from holdfast.app.recording import recording
 
 if TYPE_CHECKING:
     from holdfast.vaults.archive.recover import RecoverSummary
 
 
+@recording("recover", of_work)
 def recover(context: Context, *, dry_run: bool = False, workers: int | None = None) -> RecoverSummary:
     """See :func:`holdfast.vaults.archive.recover.recover`."""
     from holdfast import __version__

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_work
 from holdfast.app.other import other_vault
+from holdfast.app.recording import recording
 from holdfast.app.selection import LIST_HINT, find_snapshot
 from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NotFound
@@ -46,6 +48,7 @@ class Choice:
         return not self.names and self.wanted == SnapshotFilter()
 
 
+@recording("repair", of_work)
 def repair_index(context: Context, options: IndexOptions, aside: str | None = None) -> IndexRepair:
     """Make the index agree with the packs; see :func:`holdfast.vaults.archive.repair.repair_index`."""
     from holdfast.vaults.archive.repair import repair_index as repair
@@ -56,6 +59,7 @@ def repair_index(context: Context, options: IndexOptions, aside: str | None = No
         return repair(vault.repository, options, aside=folder, emit=context.emit, cancel=context.cancel)
 
 
+@recording("repair", of_work)
 def repair_packs(
     context: Context, options: PacksOptions, source: Second | None = None, aside: str | None = None
 ) -> PacksRepair:
@@ -93,6 +97,7 @@ def repair_packs(
         )
 
 
+@recording("repair", of_work)
 def repair_snapshots(
     context: Context, choice: Choice, *, forget: bool = False, dry_run: bool = False, aside: str | None = None
 ) -> SnapshotsRepair:

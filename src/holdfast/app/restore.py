@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_restore
+from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import Invalid
 from holdfast.vaults.base import RestoreOptions, RestoreSummary, SnapshotFilter, SnapshotInfo
@@ -23,6 +25,11 @@ class RestoreResult:
     summary: RestoreSummary
 
 
+def _about(text: str, _wanted: SnapshotFilter, options: RestoreOptions) -> dict[str, Any]:
+    return {"snapshot": text, "path": options.path, "target": options.target, "in_place": options.in_place}
+
+
+@recording("restore", of_restore, about=_about)
 def restore(context: Context, text: str, wanted: SnapshotFilter, options: RestoreOptions) -> RestoreResult:
     """Restore from the snapshot that ``text`` names. Raises ``Invalid`` without a target, ``NotFound``, ``Corrupt``."""
     if not options.target and not options.in_place:

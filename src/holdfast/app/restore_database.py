@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.browse import browsing
 from holdfast.app.context import Context
-from holdfast.app.databases import PASSWORD_IN_URL
+from holdfast.app.databases import PASSWORD_IN_URL, REDIS_PASSWORD
+from holdfast.app.endings import of_database
+from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Invalid, NotFound
-from holdfast.sources.base import PLACE
+from holdfast.sources.base import PLACE, as_name
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 _ROOT = b"/" + b"/".join(PLACE)
 _POSTGRES = _ROOT + b"/postgres/"
 _MARIADB = _ROOT + b"/mariadb/"
-_DUMP, _SQL = b".dump", b".sql"
+_REDIS = _ROOT + b"/redis/"
+_DUMP, _SQL, _RDB = b".dump", b".sql", b".rdb"
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -53,6 +56,7 @@ class DatabaseResult:
     kept: str
 
 
+@recording("restore", of_database)
 def restore_database(context: Context, text: str, wanted: SnapshotFilter, request: DatabaseRequest) -> DatabaseResult:
     """Load one database of the snapshot that ``text`` names.
 
@@ -67,8 +71,11 @@ def restore_database(context: Context, text: str, wanted: SnapshotFilter, reques
             to, kept = _postgres(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "postgres", to, item.size, kept)
         if item.path.startswith(_MARIADB) and item.name.endswith(_SQL):
-            to = _mariadb(context, there.browser, item, request)
-            return DatabaseResult(snapshot, item.path, "mariadb", to, item.size, "")
+            to, kept = _mariadb(context, there.browser, item, request, stamp)
+            return DatabaseResult(snapshot, item.path, "mariadb", to, item.size, kept)
+        if item.path.startswith(_REDIS) and item.name.endswith(_RDB):
+            to, kept = _redis(context, there.browser, item, request, stamp)
+            return DatabaseResult(snapshot, item.path, "redis", to, item.size, kept)
         if not item.path.startswith(_ROOT + b"/") and _head(there.browser, item) == _MAGIC:
             to, kept = _sqlite(context, there.browser, item, request, stamp)
             return DatabaseResult(snapshot, item.path, "sqlite", to, item.size, kept)
@@ -100,21 +107,45 @@ def _postgres(
     return loaded.database, loaded.kept
 
 
-def _mariadb(context: Context, browser: Browsable, item: Item, request: DatabaseRequest) -> str:
+def _mariadb(context: Context, browser: Browsable, item: Item, request: DatabaseRequest, stamp: str) -> tuple[str, str]:
     from holdfast.sources.mariadb import read_url
     from holdfast.sources.mariadbload import load, look
 
     if not request.to:
         raise Invalid("nowhere to restore to", hint="Give --to mariadb://HOST/DATABASE")
-    if request.replace:
-        raise Invalid("--replace is not for MariaDB", hint="Load it into a new database, then rename or drop tables.")
     server = read_url(request.to)
     if server.password:
         raise Invalid(PASSWORD_IN_URL, hint="Put it into ~/.my.cnf.")
     if request.dry_run:
-        look(server, context.cancel)
-        return server.database
-    return load(server, browser.content(item), context.cancel)
+        look(server, context.cancel, replace=request.replace)
+        return server.database, ""
+    stamp += f"{context.clock.now_ns() // 1_000_000 % 1000:03}"  # one after a kill may begin in the same second
+    loaded = load(server, browser.content(item), context.cancel, replace=request.replace, stamp=stamp)
+    return loaded.database, loaded.kept
+
+
+def _redis(context: Context, browser: Browsable, item: Item, request: DatabaseRequest, stamp: str) -> tuple[str, str]:
+    from holdfast.sources.redis import read_url
+    from holdfast.sources.redisload import load, look
+
+    if not request.to:
+        raise Invalid("nowhere to restore to", hint="Give --to redis://HOST")
+    server = read_url(request.to)
+    if server.password:
+        raise Invalid(PASSWORD_IN_URL, hint=REDIS_PASSWORD)
+    to = server.label if server.database is None else f"{server.label}/{server.database}"
+    if request.dry_run:
+        look(server, context.cancel, replace=request.replace)
+        return to, ""
+    name = os.fsdecode(as_name(f"redis-{server.name}-{stamp}.rdb"))
+    kept = load(
+        server,
+        lambda: browser.content(item),
+        context.cancel,
+        replace=request.replace,
+        keep_as=str(context.paths.state / "kept" / name),
+    )
+    return to, kept
 
 
 def _sqlite(context: Context, browser: Browsable, item: Item, request: DatabaseRequest, stamp: str) -> tuple[str, str]:
@@ -158,7 +189,7 @@ def _find(browser: Browsable, snapshot: SnapshotInfo, name: bytes) -> Item:
 
 def _words(item: Item) -> list[bytes]:
     """``[kind, name, database]`` of a dump."""
-    return item.path.removeprefix(_ROOT + b"/").removesuffix(_DUMP).removesuffix(_SQL).split(b"/")
+    return item.path.removeprefix(_ROOT + b"/").removesuffix(_DUMP).removesuffix(_SQL).removesuffix(_RDB).split(b"/")
 
 
 def _dumps(browser: Browsable, snapshot: SnapshotInfo) -> Iterator[Item]:
@@ -170,5 +201,5 @@ def _dumps(browser: Browsable, snapshot: SnapshotInfo) -> Iterator[Item]:
         return
     for item in walk(browser, top):
         is_dump = item.path.startswith(_POSTGRES) and item.name.endswith(_DUMP)
-        if item.kind == "file" and (is_dump or item.path.startswith(_MARIADB)):
+        if item.kind == "file" and (is_dump or item.path.startswith((_MARIADB, _REDIS))):
             yield item

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_work
+from holdfast.app.recording import recording
 from holdfast.app.repair import Choice, chosen, held, refuse_append_only
 from holdfast.kernel.errors import Invalid
 
@@ -24,6 +26,7 @@ class RewriteRequest:
     dry_run: bool = False
 
 
+@recording("rewrite", of_work)
 def rewrite(context: Context, request: RewriteRequest) -> RewriteSummary:
     """See :func:`holdfast.vaults.archive.rewrite.rewrite`. Raises ``Invalid`` where no rule says what goes."""
     from holdfast.app.backup import read_lines

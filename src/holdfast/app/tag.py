@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_tags
 from holdfast.app.forget import refuse_append_only
+from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import Invalid
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
@@ -38,6 +40,7 @@ class Held:
     until: str | None
 
 
+@recording("tag", of_tags)
 def change_tags(
     context: Context, named: Sequence[str], wanted: SnapshotFilter, change: TagChange, *, dry_run: bool = False
 ) -> list[Retagged]:
@@ -62,6 +65,7 @@ def change_tags(
     return _rewrite(context, named, wanted, apply, dry_run=dry_run)
 
 
+@recording("hold", of_tags)
 def hold(
     context: Context,
     named: Sequence[str],

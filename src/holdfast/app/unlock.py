@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.app.endings import of_unlock
+from holdfast.app.recording import recording
 
 if TYPE_CHECKING:
     from holdfast.repository.locks import HeldLock
@@ -21,6 +23,7 @@ class Unlocked:
     damaged_left: list[bytes] = field(default_factory=list)
 
 
+@recording("unlock", of_unlock)
 def unlock(context: Context, *, everything: bool = False, dry_run: bool = False) -> Unlocked:
     """Remove stale locks: those of processes of this machine that are gone, and those not renewed for half an hour.
 

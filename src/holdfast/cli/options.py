@@ -31,6 +31,8 @@ class Common:
     connections: int | None = None
     retry_for: float | None = None
     no_color: bool = False
+    afterwards: Callable[[], None] | None = None
+    """What is left to do when the command has told everything."""
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:

@@ -13,6 +13,7 @@ import click
 from holdfast.cli.options import Common, everywhere
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "ack": ("ack", "Say that you know of a notice."),
     "backup": ("backup", "Save files and folders as a new snapshot."),
     "check": ("check", "Look for damage in a vault."),
     "completion": ("completion", "Print a script that completes commands in your shell."),
@@ -22,18 +23,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dump": ("dump", "Write a saved file, or a folder as tar, to standard output."),
     "find": ("find", "Find files in snapshots by name, size and time."),
     "forget": ("forget", "Delete snapshots by a policy, or by name."),
+    "health": ("health", "Look whether everything that protects the data does."),
+    "history": ("history", "Look back at what was done, and at what came of it."),
     "hold": ("hold", "Hold snapshots back from being forgotten."),
     "init": ("init", "Make a new vault."),
-    "key": ("key", "List, add, remove and change the keys of a vault."),
+    "key": ("key", "List, add, remove, change and export the keys of a vault."),
+    "logs": ("logs", "Show what was logged, and follow it."),
     "ls": ("ls", "List what a snapshot holds."),
+    "manifest": ("manifest", "Tell in one document what a snapshot holds, as JSON."),
+    "metrics": ("metrics", "Print, write or serve metrics for Prometheus."),
     "migrate": ("migrate", "Bring a vault of restic's old format to the current one."),
+    "notify": ("notify", "Tell people what went wrong; try out how they are told."),
     "prune": ("prune", "Free the space of what no snapshot uses any more."),
     "recover": ("recover", "Bring back folders that no snapshot leads to any more."),
     "repair": ("repair", "Mend a damaged vault: its index, packs and snapshots."),
+    "report": ("report", "Tell what the last day or week brought, and what did not happen."),
     "restore": ("restore", "Bring back files and folders from a snapshot."),
     "rewrite": ("rewrite", "Take files out of existing snapshots."),
+    "run": ("run", "Run any command as a monitored run."),
+    "schedule": ("schedule", "Let this machine start everything by itself."),
     "snapshots": ("snapshots", "List the snapshots in a vault."),
     "stats": ("stats", "Show sizes, savings and growth."),
+    "status": ("status", "Show how every plan and vault stands."),
     "storage": ("storage", "Try out places where vaults are kept."),
     "tag": ("tag", "Change the tags of snapshots."),
     "unlock": ("unlock", "Tell whose locks there are, and remove those of nobody."),
@@ -113,6 +124,10 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         # once more while it ends, and complains in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = code or _tell(common, error)
+    if common.afterwards is not None:
+        # People hear of what went wrong once the one who waits for the command has read it.
+        with contextlib.suppress(KeyboardInterrupt):
+            common.afterwards()
     sys.exit(code)
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
+
+from click.exceptions import Abort, ClickException, Exit
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
+from holdfast.app.settle import settle
 from holdfast.cli.console import Console
+from holdfast.cli.logging import log_surprise, with_log
 from holdfast.cli.options import Common
 from holdfast.config.locate import Configured
 from holdfast.config.secrets import Ask, PasswordChoice
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Cancelled, NoSpace, Unavailable
+from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailable
 
 ENDING = b"\r\x1b[Kending cleanly; press Ctrl-C again to end at once\n"
 
@@ -64,6 +69,8 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         ask=_asker(),
         environ=environ,
     )
+    context, end_log = with_log(context, console)
+    common.afterwards = partial(_end, replace(context, warn=_aside) if common.json else context, end_log)
     try:
         yield Session(console, context)
     except Unavailable as error:
@@ -71,8 +78,25 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
         if cancel.requested and not isinstance(error, NoSpace):
             raise Cancelled(cancel.reason) from error
         raise
+    except (HoldfastError, OSError, ClickException, Exit, Abort):
+        raise
+    except Exception as error:
+        log_surprise(context, error)
+        raise
     finally:
         console.clear()
+
+
+def _end(context: Context, end_log: Callable[[], None]) -> None:
+    try:
+        settle(context)
+    finally:
+        end_log()
+
+
+def _aside(words: str) -> None:
+    """Say what comes after the summary, which is the last event with ``--json``."""
+    sys.stderr.write(f"holdfast: {words}\n")
 
 
 def _bytes(kibibytes: int | None) -> int | None:

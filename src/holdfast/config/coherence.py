@@ -26,6 +26,10 @@ def contradictions(value: dict[str, Any]) -> Found:
         for at, channel in enumerate(_list(_mapping(rule).get("to"))):
             key = ("notify", "rules", place, "to", at)
             yield from _reference(key, channel, channels, "channel")
+        for at, plan in enumerate(_list(_mapping(rule).get("plans"))):
+            yield from _reference(("notify", "rules", place, "plans", at), plan, plans, "plan")
+    for at, channel in enumerate(_list(_mapping(notify.get("escalate")).get("to"))):
+        yield from _reference(("notify", "escalate", "to", at), channel, channels, "channel")
 
 
 def _vaults(vaults: dict[str, Any]) -> Found:

@@ -12,15 +12,16 @@ from pydantic import ValidationError
 
 from holdfast.config.coherence import contradictions
 from holdfast.config.document import Document, parse
+from holdfast.config.fields import Section
 from holdfast.config.flaws import Flaw, Key, Spot, did_you_mean, refusal
-from holdfast.config.models import Configuration, Section
+from holdfast.config.models import Configuration
 from holdfast.kernel.errors import Denied, Invalid, NotFound
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_BYTES = 1 << 20
-SECRET_WORDS = ("password", "location", "url", "channels", "run")
+SECRET_WORDS = ("password", "location", "url", "channels", "ping", "run")
 """Parts of a key path whose values no message repeats."""
 
 _WANTED = {

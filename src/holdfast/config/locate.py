@@ -63,6 +63,11 @@ class Configured:
             return path
         return None
 
+    @property
+    def known(self) -> Settings | None:
+        """What the file says, if it has been read by now."""
+        return self._settings
+
     def settings(self) -> Settings | None:
         """What the file says; None without one. Raises ``Denied``, and ``Invalid`` with every mistake in it."""
         if not self._looked:

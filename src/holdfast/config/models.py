@@ -2,108 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from holdfast.config import words
-
-
-def _understood(check: Callable[[str], object]) -> AfterValidator:
-    """The text stays as it is written, once ``check`` understands it."""
-
-    def look(text: str) -> str:
-        check(text)
-        return text
-
-    return AfterValidator(look)
-
-
-def _pattern(pattern: str) -> Any:
-    """What editors hold a text to; we ourselves say more about what is wrong with it."""
-    return Field(json_schema_extra={"pattern": f"^({pattern})$"})
-
-
-def _named(text: str) -> str:
-    if not words.is_name(text):
-        raise ValueError(
-            "a name is made of letters, digits, '.', '_' and '-', at most 64, and begins with a letter or digit"
-        )
-    return text
-
-
-def _not_empty(text: str) -> str:
-    if not text.strip() or "\0" in text:
-        raise ValueError("it is empty")
-    return text
-
-
-def _tag(text: str) -> str:
-    if not text.strip() or "," in text:
-        raise ValueError("a tag is not empty and has no comma")
-    if text.startswith(("plan:", "hold-until:")) or text == "hold":
-        raise ValueError("this tag has a meaning for Holdfast itself; take another")
-    return text
-
-
-def _variable(text: str) -> str:
-    if re.fullmatch(words.VARIABLE, text) is None:
-        raise ValueError("the name of an environment variable is wanted, without $")
-    return text
-
-
-def _count(value: object) -> object:
-    if isinstance(value, bool) or (isinstance(value, int) and value < 0):
-        raise ValueError("a whole number is wanted, or unlimited")
-    return -1 if value == "unlimited" else value
-
-
-def _url(text: str) -> str:
-    if re.match(r"[a-z][a-z0-9+.-]*://", text) is None:
-        raise ValueError("a URL is wanted, such as ntfys://topic or mailtos://user:password@example.org")
-    return text
-
-
-def _command(value: object) -> str | tuple[str, ...]:
-    if isinstance(value, str) and value.strip():
-        return value
-    if isinstance(value, (list, tuple)) and value and all(isinstance(word, str) for word in value) and value[0]:
-        return tuple(value)
-    raise ValueError("a command is wanted: a text for the shell, or a list of words such as [systemctl, stop, app]")
+from holdfast.config.fields import (
+    Command,
+    Count,
+    Duration,
+    Name,
+    ReadData,
+    Schedule,
+    Section,
+    Size,
+    SpanText,
+    Tag,
+    Text,
+    Variable,
+    not_empty,
+)
+from holdfast.config.fields import nothing as _nothing
+from holdfast.config.healthmodels import Health
+from holdfast.config.notifymodels import Expect, Notify
+from holdfast.config.outputmodels import Logs, Metrics, Sentry
 
 
 def _hook(value: object) -> object:
     return {"run": value} if isinstance(value, (str, list, tuple)) else value
-
-
-def _nothing(value: object) -> object:
-    return {} if value is None else value
-
-
-Name = Annotated[str, AfterValidator(_named), _pattern(words.NAME)]
-Text = Annotated[str, AfterValidator(_not_empty), Field(json_schema_extra={"minLength": 1})]
-Tag = Annotated[str, AfterValidator(_tag), _pattern("[^,]+")]
-Duration = Annotated[str, _understood(words.seconds), _pattern(words.DURATION)]
-Size = Annotated[str, _understood(words.size), _pattern(words.SIZE)]
-Share = Annotated[str, _understood(words.share), _pattern(words.SHARE)]
-SpanText = Annotated[str, _understood(words.span), _pattern(words.SPAN)]
-ReadData = Annotated[str, _understood(words.subset), _pattern(words.READ_DATA)]
-Schedule = Annotated[str, _understood(words.check_schedule), _pattern(r"@\w+|\S+ +\S+ +\S+ +\S+ +\S+")]
-Count = Annotated[
-    int,
-    BeforeValidator(_count, json_schema_input_type=int | Literal["unlimited"]),
-    Field(ge=-1, le=999_999_999),
-]
-Command = Annotated[Any, PlainValidator(_command, json_schema_input_type=str | list[str])]
-
-
-class Section(BaseModel):
-    """A mapping with known keys. What else stands there is refused."""
-
-    # Errors may not repeat what was written: it may be a secret.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_by_name=False)
 
 
 class VaultSettings(Section):
@@ -117,7 +42,7 @@ class VaultSettings(Section):
     )
     password_file: Text | None = Field(None, description="A file that holds the vault's password or generated key.")
     password_command: Text | None = Field(None, description="A command that prints the password; no shell runs it.")
-    password_env: Annotated[str, AfterValidator(_variable)] | None = Field(
+    password_env: Variable | None = Field(
         None, description="The name of an environment variable that holds the password."
     )
     default: bool = Field(False, description="Whether this vault is meant where none is named.")
@@ -170,13 +95,6 @@ class Drill(Section):
     )
 
 
-class Expect(Section):
-    """What is an alarm if it does not come true."""
-
-    every: Duration | None = Field(None, description="A snapshot at least this often, such as 26h.")
-    shrink: Share | None = Field(None, description="An alarm if a snapshot is smaller by this share than the last.")
-
-
 class Hook(Section):
     """A command around a plan's backup."""
 
@@ -199,7 +117,7 @@ class Hooks(Section):
 def _without_password(text: str) -> str:
     from urllib.parse import urlsplit
 
-    if urlsplit(_not_empty(text)).password:
+    if urlsplit(not_empty(text)).password:
         raise ValueError("a password does not belong into a URL: put it into ~/.pgpass, ~/.my.cnf or the environment")
     return text
 
@@ -226,12 +144,14 @@ class Database(Section):
     )
     postgres: Server | None = Field(None, description="PostgreSQL: one database, or all of the server.")
     mariadb: Server | None = Field(None, description="MariaDB or MySQL: one database, or all of the server.")
+    redis: Server | None = Field(None, description="Redis or Valkey: all databases of the server.")
     command: Program | None = Field(None, description="Any program's output.")
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
-        if sum(kind is not None for kind in (self.sqlite, self.postgres, self.mariadb, self.command)) != 1:
-            raise ValueError("one of sqlite, postgres, mariadb and command is wanted in each item")
+        kinds = (self.sqlite, self.postgres, self.mariadb, self.redis, self.command)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError("one of sqlite, postgres, mariadb, redis and command is wanted in each item")
         return self
 
 
@@ -260,22 +180,27 @@ class PlanSettings(Section):
     hooks: Hooks | None = Field(None, description="Commands around the backup.")
 
 
-class Rule(Section):
-    """Who hears of what."""
+ScheduleOrOff = Literal["off"] | Schedule
 
-    on: tuple[Annotated[str, Field(pattern="^[a-z][a-z_.]*$")], ...] = Field(
-        min_length=1, description="What happened: failed, overdue, damage, recovered, digest, ..."
+
+class Schedules(Section):
+    """How 'holdfast schedule install' lets this machine start what the plans say, and what looks after them."""
+
+    backend: Literal["auto", "cron", "systemd", "systemd-system", "launchd"] = Field(
+        "auto", description="What starts it. [auto: launchd on macOS, systemd where it runs for the user, else cron]"
     )
-    to: tuple[Name, ...] = Field(min_length=1, description="The names of channels.")
+    jitter: Duration = Field("10m", description="Backups, checks, drills and copies start up to so much later.")
+    health: ScheduleOrOff = Field("0 */6 * * *", description="When 'holdfast health' looks at everything, or off.")
+    report: ScheduleOrOff = Field("0 7 * * *", description="When the daily report is made and sent, or off.")
+    notices: ScheduleOrOff = Field("*/15 * * * *", description="When what is overdue is told and sent again, or off.")
+    prune: ScheduleOrOff = Field("30 5 * * 0", description="When archives whose plans forget are pruned, or off.")
 
 
-class Notify(Section):
-    """How people are told."""
-
-    channels: dict[Name, Annotated[str, AfterValidator(_url)]] = Field(
-        default_factory=dict, description="Name -> URL of a service, such as ntfys://topic."
-    )
-    rules: tuple[Rule, ...] = Field((), description="Who hears of what.")
+def _journal(text: str) -> str:
+    scheme, mark, _ = _without_password(text).partition("://")
+    if mark and scheme not in ("sqlite", "postgresql"):
+        raise ValueError("a path is wanted, or a URL: sqlite:////path or postgresql://host/database")
+    return text
 
 
 class Configuration(Section):
@@ -289,4 +214,20 @@ class Configuration(Section):
     )
     notify: Annotated[Notify, BeforeValidator(_nothing)] = Field(
         default_factory=lambda: Notify.model_validate({}), description="How people are told."
+    )
+    health: Annotated[Health, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Health.model_validate({}), description="What 'holdfast health' looks at."
+    )
+    logs: Annotated[Logs, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Logs.model_validate({}), description="The files of the log."
+    )
+    metrics: Annotated[Metrics, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Metrics.model_validate({}), description="Metrics for Prometheus."
+    )
+    sentry: Sentry | None = Field(None, description="Where errors are reported to. [nowhere]")
+    journal: Annotated[str, AfterValidator(_journal)] | None = Field(
+        None, description="Where history is kept: a file, or postgresql://host/database. [the state folder]"
+    )
+    schedules: Annotated[Schedules, BeforeValidator(_nothing)] = Field(
+        default_factory=lambda: Schedules.model_validate({}), description="What this machine starts by itself."
     )

@@ -45,19 +45,21 @@ def find(
     what: str,
     new: bool,
     warn: Warn,
+    limit: float | None = None,
 ) -> Secret:
     """The password, from the first of these that is there.
 
     ``choice``; ``HOLDFAST_PASSWORD``, ``HOLDFAST_PASSWORD_FILE``,
     ``HOLDFAST_PASSWORD_COMMAND``; ``key_file`` where given and present (the default vault's own key); the same three
     variables with ``RESTIC_`` in place of ``HOLDFAST_``, so that restic users can try Holdfast as they are; ``ask``
-    (twice for a ``new`` password). Raises ``Invalid`` where there is none, or where it is empty.
+    (twice for a ``new`` password). A command may take ``limit`` seconds, where given. Raises ``Invalid`` where there is
+    none, or where it is empty.
     """
-    secret = _explicit(choice, environ, warn) or _from_environment(environ, "HOLDFAST", warn)
+    secret = _explicit(choice, environ, warn, limit) or _from_environment(environ, "HOLDFAST", warn, limit)
     if secret is None and key_file is not None and os.path.lexists(key_file):
         secret = from_file(str(key_file), warn)
     if secret is None and key_file is None:
-        secret = _from_environment(environ, "RESTIC", warn)
+        secret = _from_environment(environ, "RESTIC", warn, limit)
     if secret is None and ask is not None:
         secret = Secret(ask(what, new).encode("utf-8", "surrogateescape"), origin="the terminal")
     if secret is None:
@@ -72,13 +74,13 @@ def secret_not_empty(secret: Secret) -> Secret:
     return secret
 
 
-def _explicit(choice: PasswordChoice, environ: Mapping[str, str], warn: Warn) -> Secret | None:
+def _explicit(choice: PasswordChoice, environ: Mapping[str, str], warn: Warn, limit: float | None) -> Secret | None:
     if choice.file is not None and choice.command is not None:
         raise Invalid("--password-file and --password-command are both given", hint="Give one of them.")
     if choice.file is not None:
         return from_file(choice.file, warn)
     if choice.command is not None:
-        return from_command(choice.command)
+        return from_command(choice.command, limit)
     if choice.variable is not None:
         if choice.variable not in environ:
             raise Invalid(
@@ -89,14 +91,14 @@ def _explicit(choice: PasswordChoice, environ: Mapping[str, str], warn: Warn) ->
     return None
 
 
-def _from_environment(environ: Mapping[str, str], prefix: str, warn: Warn) -> Secret | None:
+def _from_environment(environ: Mapping[str, str], prefix: str, warn: Warn, limit: float | None) -> Secret | None:
     name = f"{prefix}_PASSWORD"
     if environ.get(name):
         return _secret(environ[name].encode("utf-8", "surrogateescape"), name)
     if environ.get(f"{name}_FILE"):
         return from_file(environ[f"{name}_FILE"], warn)
     if environ.get(f"{name}_COMMAND"):
-        return from_command(environ[f"{name}_COMMAND"])
+        return from_command(environ[f"{name}_COMMAND"], limit)
     return None
 
 
@@ -126,10 +128,11 @@ def from_file(path: str, warn: Warn) -> Secret:
     return _secret(normalise_password(raw, from_file=True), f"password file {path}")
 
 
-def from_command(command: str) -> Secret:
+def from_command(command: str, limit: float | None = None) -> Secret:
     """What ``command`` prints, without white space at both ends. It runs without a shell; its messages pass through.
 
-    Raises ``Invalid`` where it cannot run, fails or prints nothing.
+    Raises ``Invalid`` where it cannot run, fails, prints nothing, or is not done after ``limit`` seconds (then it is
+    killed).
     """
     import shlex
     import subprocess
@@ -143,7 +146,11 @@ def from_command(command: str) -> Secret:
     if not words:
         raise Invalid("the password command is empty")
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+        done = subprocess.run(words, stdout=subprocess.PIPE, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise Invalid(
+            f"the password command did not end within {limit:g} s: {words[0]}", hint="Does it wait for a person?"
+        ) from None
     except OSError as error:
         raise Invalid(
             f"the password command cannot run: {words[0]}: {error.strerror}",

@@ -16,7 +16,8 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:
-    from holdfast.config.models import Command, Hook, Keep, PlanSettings, Server, VaultSettings
+    from holdfast.config.fields import Command
+    from holdfast.config.models import Hook, Keep, PlanSettings, Server, VaultSettings
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
@@ -50,17 +51,29 @@ class HookCommand:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A vault, by name, that gets copies of a plan's snapshots, and what it keeps of them (empty: all)."""
+    """A vault, by name, that gets copies of a plan's snapshots, what it keeps of them (empty: all), and when, as for
+    cron (empty: when somebody says so)."""
 
     to: str
     keep: Policy
+    schedule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTimes:
+    """When a plan's work is due, as for cron; empty: when somebody says so. ``read_data`` is how much a check reads."""
+
+    backup: str = ""
+    check: str = ""
+    read_data: str = ""
+    drill: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedPlan:
     """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
-    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb`` and
-    ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout`` is in seconds."""
+    vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb``,
+    ``redis`` and ``commands`` are as ``app.databases.make_sources`` takes them; ``dump_timeout``: seconds."""
 
     name: str
     paths: tuple[bytes, ...]
@@ -73,6 +86,7 @@ class NamedPlan:
     sqlite: bool
     postgres: tuple[str, ...]
     mariadb: tuple[str, ...]
+    redis: tuple[str, ...]
     commands: tuple[str, ...]
     dump_timeout: float | None
     to: tuple[str, ...]
@@ -84,6 +98,7 @@ class NamedPlan:
     before: tuple[HookCommand, ...]
     after: tuple[HookCommand, ...]
     on_failure: tuple[HookCommand, ...]
+    times: PlannedTimes = PlannedTimes()
 
     @property
     def mark(self) -> str:
@@ -108,6 +123,12 @@ class Settings:
     def plan_names(self) -> list[str]:
         """The names of all plans, in the order of the file."""
         return list(self.loaded.configuration.plans)
+
+    @property
+    def journal(self) -> str:
+        """The journal's URL; empty where the one in the state folder is meant."""
+        said = self.loaded.configuration.journal or ""
+        return said if not said or "://" in said else f"sqlite:///{self._whole(said)}"
 
     def vault(self, name: str) -> NamedVault | None:
         """The vault of that name, if there is one."""
@@ -170,6 +191,7 @@ class Settings:
             sqlite=not any(database.sqlite == "off" for database in found.databases),
             postgres=_servers(database.postgres for database in found.databases),
             mariadb=_servers(database.mariadb for database in found.databases),
+            redis=_servers(database.redis for database in found.databases),
             commands=tuple(
                 f"{program.name}={program.run}"
                 for program in (database.command for database in found.databases)
@@ -181,11 +203,21 @@ class Settings:
             host=found.host or "",
             note=found.note or "",
             keep=_policy(found.keep),
-            copies=tuple(CopyTarget(copy.to, _policy(copy.keep)) for copy in found.copies),
+            copies=tuple(CopyTarget(copy.to, _policy(copy.keep), copy.schedule or "") for copy in found.copies),
             before=tuple(map(_hook, hooks.before)) if hooks else (),
             after=tuple(map(_hook, hooks.after)) if hooks else (),
             on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+            times=PlannedTimes(
+                found.schedule or "",
+                (found.check and found.check.schedule) or "",
+                (found.check and found.check.read_data) or "",
+                (found.drill and found.drill.schedule) or "",
+            ),
         )
+
+    def place(self, path: str) -> str:
+        """A path that the file names, as an absolute one."""
+        return self._whole(path)
 
     def _whole(self, path: str) -> str:
         return os.path.normpath(os.path.join(self._folder, os.path.expanduser(path)))

@@ -30,7 +30,7 @@ def shown(loaded: Loaded) -> dict[str, Any]:
 
 def _walk(value: Any, key: Key, loaded: Loaded) -> Any:
     name = next((part for part in reversed(key) if isinstance(part, str)), "")
-    if name in ("run", "password_command") and value is not None:
+    if name in ("run", "password_command", "url_command", "secret_command") and value is not None:
         return _program(value)
     if isinstance(value, dict):
         return {inner: _walk(found, (*key, inner), loaded) for inner, found in value.items()}
@@ -38,10 +38,17 @@ def _walk(value: Any, key: Key, loaded: Loaded) -> Any:
         return [_walk(found, (*key, place), loaded) for place, found in enumerate(value)]
     if not isinstance(value, str):
         return "unlimited" if value == -1 else value
-    if key[:2] == ("notify", "channels"):
+    if name == "url" and _is_told_to(key):
         return value.partition("://")[0] + "://" + HIDDEN
+    if "headers" in key and _is_told_to(key):
+        return HIDDEN
     text = loaded.document.written[key] if key in loaded.document.expanded else value
     return _without_login(text) if name == "location" else text
+
+
+def _is_told_to(key: Key) -> bool:
+    """Whether it is part of a channel or a ping: their URLs and headers are as good as passwords."""
+    return key[:2] == ("notify", "channels") or "ping" in key
 
 
 def _program(command: str | list[str]) -> str:

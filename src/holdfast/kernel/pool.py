@@ -29,6 +29,7 @@ Handler = Callable[[Task], Iterable[Result]]
 _MOST_WAITING = 5  # each holds some 40 MB; five requests at once fill most lines (restic's number as well)
 _LENGTH = struct.Struct("<Q")
 _RESULT, _DONE, _ERROR = 0, 1, 2
+_parent = 0  # in a worker: the process that made it
 
 
 def default_size(waiting: int = 1) -> int:
@@ -40,6 +41,14 @@ def default_size(waiting: int = 1) -> int:
     if not sys.platform.startswith("linux"):
         return 0
     return len(os.sched_getaffinity(0)) + min(waiting, _MOST_WAITING)
+
+
+def abandoned() -> bool:
+    """Whether this is a worker whose parent is gone: nobody wants its results, but it would notice only with the next.
+
+    A process that is no worker may well outlive its parent (``nohup``), and is never abandoned.
+    """
+    return _parent not in (0, os.getppid())
 
 
 class Pool(Generic[Task, Result]):
@@ -150,8 +159,11 @@ class _Worker:
         self._result_in, result_out = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
+            global _parent
+            _parent = parent
             for fd in (self._task_out, self._result_in, *(fd for other in older for fd in other._ends)):
                 os.close(fd)
             _serve(start, task_in, result_out)

@@ -220,6 +220,7 @@ class Locks:
                     lock=lock.id.hex(),
                     host=lock.info.hostname,
                     pid=lock.info.pid,
+                    age_seconds=round(lock.age_seconds),
                 )
 
     def _clears_away(self, lock: HeldLock) -> bool:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--postgres", multiple=True, metavar="[NAME=]URL", help="Save a PostgreSQL database, or all of a server.")
 @click.option("--mariadb", multiple=True, metavar="[NAME=]URL", help="The same for MariaDB and MySQL.")
+@click.option("--redis", multiple=True, metavar="[NAME=]URL", help="Save all databases of a Redis server.")
 @click.option("--command", "commands", multiple=True, metavar="NAME=COMMAND", help="Save the output of a program.")
 @click.option("--dump-timeout", type=DURATION, metavar="TIME", help="The most time that a dump or program may take.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG[,TAG]", help="Mark the snapshot. Repeatable.")
@@ -76,6 +77,7 @@ def command(
     sqlite: str,
     postgres: tuple[str, ...],
     mariadb: tuple[str, ...],
+    redis: tuple[str, ...],
     commands: tuple[str, ...],
     dump_timeout: float | None,
     tags: tuple[str, ...],
@@ -117,7 +119,7 @@ def command(
         dry_run=dry_run,
         verbose=common.verbose,
         workers=workers,
-        sources=make_sources(postgres=postgres, mariadb=mariadb, commands=commands, limit=dump_timeout),
+        sources=make_sources(postgres=postgres, mariadb=mariadb, redis=redis, commands=commands, limit=dump_timeout),
         sqlite=sqlite == "auto",
     )
     with session(common) as here:

@@ -13,7 +13,7 @@ from holdfast.cli.errors import DAMAGE, OK, OUTCOMES, failure, worst
 from holdfast.cli.options import Common, from_password, shared, which_latest
 from holdfast.cli.session import Session, session
 from holdfast.config.secrets import PasswordChoice
-from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.errors import HoldfastError, NotFound
 
 if TYPE_CHECKING:
     from holdfast.app.copy import Copied
@@ -59,7 +59,8 @@ def command(
     With --keep-... the target holds what that policy keeps of its old and the new snapshots together: what it would
     drop at once is not copied, and what it no longer keeps is forgotten there (see forget).
 
-    With --plan the plan's own snapshots are copied from the first of its vaults to those that its 'copy' names.
+    With --plan the plan's own snapshots are copied from the first of its vaults to those that its 'copy' names, or only
+    to the one of them that --to names.
     """
     from holdfast.app.copy import CopyRequest, copy
     from holdfast.app.selection import make_filter
@@ -70,7 +71,6 @@ def command(
     if plans:
         everything = (
             source,
-            to,
             common.vault,
             snapshots,
             hosts,
@@ -80,9 +80,9 @@ def command(
             from_password_command,
         )
         if any(everything) or not policy_of(keep).is_empty or no_read_back:
-            raise click.UsageError("--plan goes with --dry-run and --workers only: the plan says the rest.")
+            raise click.UsageError("--plan goes with --to, --dry-run and --workers only: the plan says the rest.")
         with session(common) as here:
-            return _copy_plans(here, plans, dry_run=dry_run, workers=workers)
+            return _copy_plans(here, plans, to, dry_run=dry_run, workers=workers)
     if source is None:
         raise click.UsageError("Name the vault to copy from: --from VAULT, or a plan: --plan NAME.")
     request = CopyRequest(
@@ -102,8 +102,8 @@ def command(
         return DAMAGE if here.console.saw_damage else OUTCOMES[done.summary.outcome]
 
 
-def _copy_plans(here: Session, plans: tuple[str, ...], *, dry_run: bool, workers: int | None) -> int:
-    """Make every copy of every plan, whatever comes of each. Returns the gravest exit code."""
+def _copy_plans(here: Session, plans: tuple[str, ...], only: str | None, *, dry_run: bool, workers: int | None) -> int:
+    """Make every copy of every plan (or those into ``only``), whatever comes of each. Returns the gravest exit code."""
     from holdfast.app.copy import copy
     from holdfast.app.plans import copies
 
@@ -111,6 +111,10 @@ def _copy_plans(here: Session, plans: tuple[str, ...], *, dry_run: bool, workers
     code = OK
     for plan in [settings.plan(name) for name in dict.fromkeys(plans)]:
         wanted = copies(plan, dry_run=dry_run, workers=workers)
+        if only is not None:
+            wanted = [each for each in wanted if each[0] == only]
+            if not wanted:
+                raise NotFound(f"the plan {plan.name} asks for no copy into {only!r}")
         if not wanted:
             here.console.warn(f"the plan {plan.name} asks for no copies")
         for to, request in wanted:
@@ -118,7 +122,7 @@ def _copy_plans(here: Session, plans: tuple[str, ...], *, dry_run: bool, workers
             if not here.console.quiet:
                 here.console.line(f"Plan {plan.name}, from {request.source} to {to}:")
             try:
-                done = copy(there.context, request)
+                done = copy(replace(there.context, plan=plan.name), request)
             except HoldfastError as error:
                 told = failure(error)
                 context = {**(told.context or {}), "plan": plan.name, "vault": to}

@@ -14,7 +14,7 @@ from holdfast.cli.console import Console, clean, path_fields
 from holdfast.cli.errors import DAMAGE, OK, PARTIAL
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import Session, session
-from holdfast.cli.values import RAW_PATH, SNAPSHOT
+from holdfast.cli.values import RAW_PATH, SNAPSHOT, SNAPSHOT_ID
 
 if TYPE_CHECKING:
     from holdfast.app.diff import DiffRequest
@@ -25,13 +25,11 @@ COLOURS = {"+": "green", "-": "red", "M": "yellow", "U": "dim", "T": "cyan"}
 
 
 @click.command("diff")
-@click.argument("first", type=SNAPSHOT, metavar="SNAPSHOT[:PATH]")
-@click.argument("second", required=False, type=SNAPSHOT, metavar="[SNAPSHOT[:PATH]]")
-@click.argument("path", required=False, default=b"", type=RAW_PATH)
+@click.argument("words", nargs=-1, type=RAW_PATH, metavar="SNAPSHOT[:PATH] [SNAPSHOT[:PATH]] [PATH] | FILE")
+@click.option("--from", "since", type=SNAPSHOT_ID, metavar="SNAPSHOT", help="The changed lines of FILE since this one.")
+@click.option("--to", "until", type=SNAPSHOT_ID, metavar="SNAPSHOT", help="With --from: up to this one. [the disk]")
 @click.option("--text", "file", type=RAW_PATH, metavar="FILE", help="The changed lines of this file.")
-@click.option(
-    "--open", "in_editor", is_flag=True, help="With --text: show these lines in your editor ($VISUAL, $EDITOR)."
-)
+@click.option("--open", "in_editor", is_flag=True, help="Show the changed lines in your editor ($VISUAL, $EDITOR).")
 @click.option("-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="On the disk, pass this over.")
 @click.option("--no-default-excludes", is_flag=True, help="On the disk, also look at caches, trash and the like.")
 @click.option("--reread", is_flag=True, help="Read files of the disk even if size, times and inode are the same.")
@@ -40,9 +38,9 @@ COLOURS = {"+": "green", "-": "red", "M": "yellow", "U": "dim", "T": "cyan"}
 @click.pass_obj
 def command(
     common: Common,
-    first: tuple[str, bytes],
-    second: tuple[str, bytes] | None,
-    path: bytes,
+    words: tuple[bytes, ...],
+    since: str | None,
+    until: str | None,
     file: bytes | None,
     in_editor: bool,
     excludes: tuple[str, ...],
@@ -54,7 +52,8 @@ def command(
 ) -> int:
     """Show what changed between two snapshots, or since one.
 
-    With one SNAPSHOT it is compared with the disk as it is now.
+    With one SNAPSHOT it is compared with the disk as it is now. FILE --from SNAPSHOT [--to SNAPSHOT] shows the changed
+    lines of one file; so does --text FILE behind the snapshots.
 
     \b
     +  added        M  content changed    T  became something else
@@ -63,18 +62,45 @@ def command(
     from holdfast.app.diff import DiffRequest
     from holdfast.app.selection import make_filter
 
-    if path and (first[1] or (second and second[1])):
-        raise click.UsageError("Give the path behind the snapshots or at the end, not both.")
-    if path:
-        first, second = (first[0], path), (second[0], path) if second else None
+    if since is not None:
+        if len(words) != 1 or file is not None:
+            raise click.UsageError("--from goes with one FILE: holdfast diff FILE --from SNAPSHOT [--to SNAPSHOT]")
+        file = words[0]
+        first, second = (since, b""), None if until is None else (until, b"")
+    else:
+        if until is not None:
+            raise click.UsageError("--to goes with --from.")
+        first, second = _sides(words)
     if in_editor and (file is None or common.json):
-        raise click.UsageError("--open goes with --text FILE, and not with --json.")
+        raise click.UsageError("--open goes with FILE --from SNAPSHOT or --text FILE, and not with --json.")
     request = DiffRequest(first, second, excludes, not no_default_excludes, reread)
     wanted = make_filter(hosts, paths, tags)
     with session(common, hard=True) as here:
         if file is not None:
             return _lines(here, request, wanted, file, in_editor=in_editor)
         return _differences(here, request, wanted)
+
+
+def _sides(words: tuple[bytes, ...]) -> tuple[tuple[str, bytes], tuple[str, bytes] | None]:
+    if not 1 <= len(words) <= 3:
+        raise click.UsageError("One or two snapshots are wanted, and perhaps a path.")
+    if len(words) == 1 and os.path.isfile(words[0]) and not _is_snapshot(words[0]):
+        raise click.UsageError("For the changed lines of a file: holdfast diff FILE --from SNAPSHOT [--to SNAPSHOT]")
+    first, *more = (SNAPSHOT.convert(os.fsdecode(word), None, None) for word in words[:2])
+    second, path = more[0] if more else None, words[2] if len(words) == 3 else b""
+    if path and (first[1] or (second and second[1])):
+        raise click.UsageError("Give the path behind the snapshots or at the end, not both.")
+    if path:
+        return (first[0], path), (second[0], path) if second else None
+    return first, second
+
+
+def _is_snapshot(word: bytes) -> bool:
+    try:
+        SNAPSHOT.convert(os.fsdecode(word), None, None)
+    except click.BadParameter:
+        return False
+    return True
 
 
 def _differences(here: Session, request: DiffRequest, wanted: SnapshotFilter) -> int:

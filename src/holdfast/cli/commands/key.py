@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group("key")
 @shared(locks=False)
 def command() -> None:
-    """List, add, remove and change the keys of a vault.
+    """List, add, remove, change and export the keys of a vault.
 
     Each key is a password, or a generated key file, that opens the vault by itself.
     """
@@ -114,3 +114,30 @@ def passwd(
         new, old = change_password(here.context, choice, new_key_file)
         here.console.remark(f"Key {new[:8]} takes the place of {old[:8]}, which no longer opens the vault.")
         here.console.event("summary", outcome="ok", added=new, removed=old)
+
+
+@command.command("export", short_help="Write the key onto a sheet to print and keep.")
+@click.argument("file", metavar="FILE")
+@shared(locks=False)
+@click.pass_obj
+def export(common: Common, file: str) -> None:
+    """Write what opens the vault into the new FILE, with how to use it; - prints it.
+
+    Print the sheet and keep it somewhere else: a backup whose key burns with the disk is lost. The state folder
+    remembers which key was exported, not the key; 'holdfast health' warns as long as it was not.
+    """
+    from holdfast.app.export_key import export_key
+
+    if file == "-" and common.json:
+        raise click.UsageError("- and --json would both go to standard output.")
+    with session(common) as here:
+        sheet = export_key(here.context, file)
+        if sheet.path is None:
+            here.console.line(sheet.text.rstrip("\n"))
+        else:
+            here.console.remark(f"Written: {text.name(str(sheet.path))}")
+            here.console.remark("Print it or move it to another place, then delete it here: it opens the vault.")
+        if sheet.unnoted:
+            here.console.warn(sheet.unnoted)
+        where = None if sheet.path is None else clean(str(sheet.path))
+        here.console.event("summary", outcome="ok", file=where, key=sheet.key_id, vault=sheet.vault_id)

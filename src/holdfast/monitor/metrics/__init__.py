@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, counted from the facts in the journal."""

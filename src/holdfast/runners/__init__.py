@@ -1,0 +1,1 @@
+"""Contained child processes: started, streamed, limited, signalled and ended as a whole; knows no backups."""

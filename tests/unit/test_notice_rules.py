@@ -1,0 +1,495 @@
+"""When people are told what: the rules, without any clock, journal or channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.noticekit import ALL, HOUR, START, Life, fact, finished
+
+from holdfast.monitor.notice import (
+    SECOND,
+    Escalation,
+    Expectation,
+    Notice,
+    NoticeSettings,
+    Quiet,
+    Route,
+    Step,
+)
+from holdfast.monitor.quiet import first_loud, is_quiet, minutes
+from holdfast.monitor.record import Record
+from holdfast.monitor.rules import decide
+
+ONE = NoticeSettings(channels=("phone",))
+
+
+def actions(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
+    return [(step.action, step.notice.rule) for step in steps]
+
+
+def test_a_failure_is_told_to_all_once_and_its_end_too() -> None:
+    life = Life()
+    assert life.told(0, finished("failed")) == [("raised", "failed", "phone"), ("raised", "failed", "mail")]
+    assert life.told(60, finished("failed", 60), finished("failed", 61)) == []
+    assert life.open[0].times == 3
+    assert life.told(120, finished("ok", 120)) == [("resolved", "failed", "phone"), ("resolved", "failed", "mail")]
+    assert life.open == ()
+    assert life.told(180, finished("ok", 180)) == []
+
+
+def test_a_notice_says_what_the_error_said_and_what_to_do() -> None:
+    record = finished("failed", error={"code": "unavailable", "message": "the disk is away", "hint": "Plug it in."})
+    notice = Life().look(0, record).open[0]
+    assert notice.title == "Backup of docs (home) failed"
+    assert notice.message == "the disk is away\nPlug it in."
+    assert notice.subject == "backup/docs/home"
+
+
+def test_items_are_grouped_into_one_notice_with_a_few_of_them_named() -> None:
+    items = [fact("item.failed", message=f"/home/f{n}: permission denied", run="r") for n in range(500)]
+    found = Life().look(0, *items, finished("partial", run="r", problems=500, message="500 items failed"))
+    assert actions(found.steps) == [("raised", "partial")]
+    assert found.open[0].message.splitlines() == [
+        "500 items failed",
+        *(f"- /home/f{n}: permission denied" for n in range(3)),
+    ]
+
+
+def test_a_plan_of_several_vaults_tells_of_the_one_that_failed_and_not_of_the_plan_as_well() -> None:
+    life = Life(ONE)
+    records = (
+        finished("ok", vault="plain", parent="P"),
+        finished("failed", vault="home", parent="P"),
+        finished("failed", vault="", run="P"),
+    )
+    assert [notice.subject for notice in life.look(0, *records).open] == ["backup/docs/home"]
+    apart = Life(ONE)
+    for record in records:
+        apart.look(0, record)
+    assert [notice.subject for notice in apart.open] == ["backup/docs/home"]
+
+
+def test_a_plan_that_failed_before_any_vault_is_told() -> None:
+    assert Life(ONE).told(0, finished("failed", vault="")) == [("raised", "failed", "phone")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        finished("failed", operation="restore"),
+        finished("cancelled"),
+        finished("failed", plan="", error={"code": "invalid", "message": "no such option"}),
+        fact("run.started"),
+        fact("item.warning", level="warning"),
+    ],
+)
+def test_what_the_person_at_the_terminal_sees_himself_is_not_told(record: Record) -> None:
+    assert Life(ONE).look(0, record).steps == ()
+
+
+def test_an_unattended_failure_without_a_plan_is_told() -> None:
+    assert Life(ONE).told(0, finished("failed", plan="", operation="check")) == [("raised", "failed", "phone")]
+
+
+def test_damage_is_critical_and_only_a_good_check_ends_it() -> None:
+    life = Life(ONE)
+    damage = [fact("damage.found", vault="home", run="r", operation="check") for _ in range(40)]
+    found = life.look(0, *damage, finished("failed", operation="check", plan="", run="r"))
+    assert actions(found.steps)[0] == ("raised", "damage")
+    assert {notice.rule for notice in found.open} == {"damage"}
+    assert found.open[0].level == "critical"
+    assert found.open[0].times == 40
+    assert life.look(60, finished("ok", 60)).open != ()
+    assert life.told(90, finished("ok", 90, operation="check", plan="", packs=3, packs_read=3)) == [
+        ("resolved", "damage", "phone")
+    ]
+
+
+def test_damage_that_was_found_by_reading_is_over_when_all_was_read_or_mended() -> None:
+    def check(at: float, read: int) -> Record:
+        return finished("ok", at, operation="check", plan="", packs=10, packs_read=read)
+
+    deep = fact("damage.found", vault="home", kind="pack.corrupt", operation="check")
+    shallow = fact("damage.found", vault="home", kind="pack.missing", operation="check")
+    for damage, ends in (
+        ((deep,), [check(3, 10)]),
+        ((deep, shallow), [check(3, 10)]),
+        ((shallow,), [check(3, 0)]),
+        ((deep,), [finished("ok", 3, operation="repair", plan=""), check(4, 0)]),
+    ):
+        life = Life(ONE)
+        life.look(0, *damage)
+        if len(damage) > 1 or damage[0] is deep:
+            assert life.look(1, check(1, 0)).open, "a look at the index says nothing of the data"
+            assert life.look(2, check(2, 9)).open
+        assert life.told(9, *ends)[-1] == ("resolved", "damage", "phone")
+
+
+def test_a_snapshot_that_shrank_is_told_and_stays_so_until_that_is_usual() -> None:
+    life = Life(replace(ONE, shrink={"docs": 50.0}))
+    life.past = [{"total_bytes": 1000, "total_files": 10}] * 5
+    assert life.told(0, finished("ok", total_bytes=499, total_files=9)) == [("raised", "shrunk", "phone")]
+    assert "50% less" in life.open[0].message
+    life.past = [{"total_bytes": 499, "total_files": 9}, *life.past[:4]]
+    assert life.told(60, finished("ok", 60, total_bytes=499, total_files=9)) == []
+    life.past = [{"total_bytes": 499, "total_files": 9}] * 3 + list(life.past[:2])
+    assert life.told(99, finished("ok", 99, total_bytes=499, total_files=9)) == [("resolved", "shrunk", "phone")]
+
+
+def test_a_plan_that_expects_nothing_of_its_size_may_shrink() -> None:
+    life = Life(ONE)
+    life.past = [{"total_bytes": 1000, "total_files": 10}] * 5
+    assert life.told(0, finished("ok", total_bytes=1, total_files=9)) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "past", "silent"),
+    [
+        (finished("ok", total_files=0), [], True),
+        (finished("ok", total_files=0, databases=2), [], False),
+        (finished("ok", total_files=3), [], False),
+        (finished("ok", total_files=40, seconds=2.0), [{"seconds": 60.0, "total_files": 100}] * 5, True),
+        (finished("ok", total_files=100, seconds=2.0), [{"seconds": 60.0, "total_files": 100}] * 5, False),
+        (finished("ok", total_files=40, seconds=2.0), [{"seconds": 60.0, "total_files": 100}] * 4, False),
+        (finished("ok", operation="run", seconds=1.0), [{"seconds": 60.0}] * 5, True),
+        (finished("ok", operation="run", seconds=4.0), [{"seconds": 60.0}] * 5, False),
+        (finished("ok", operation="run", seconds=0.01), [{"seconds": 1.0}] * 5, False),
+    ],
+)
+def test_success_that_did_nothing_is_a_silent_failure(
+    record: Record, past: list[dict[str, float]], silent: bool
+) -> None:
+    life = Life(ONE)
+    life.past = past
+    assert life.told(0, record) == ([("raised", "silent", "phone")] if silent else [])
+
+
+def test_overdue_is_told_by_whoever_looks_after_the_time_and_over_with_the_next_snapshot() -> None:
+    life = Life(ONE)
+    life.expectations = [Expectation("backup", "docs", "home", 26 * HOUR, START)]
+    assert life.told(26 * HOUR) == []
+    assert life.due_ns == START + 26 * HOUR * SECOND + 1
+    assert life.told(26 * HOUR + 1) == [("raised", "overdue", "phone")]
+    assert life.open[0].title == "No new snapshot of docs in home for 26 h"
+    assert life.told(30 * HOUR) == []
+    life.expectations = [Expectation("backup", "docs", "home", 26 * HOUR, START + 31 * HOUR * SECOND)]
+    assert life.told(31 * HOUR + 9) == [("resolved", "overdue", "phone")]
+
+
+def test_a_plan_that_never_ran_is_overdue_from_when_it_was_first_seen() -> None:
+    life = Life(ONE)
+    life.expectations = [Expectation("backup", "docs", "home", HOUR, START, never=True)]
+    life.look(2 * HOUR)
+    assert "first seen" in life.open[0].message
+
+
+def test_what_is_expected_no_longer_is_closed_without_a_word_unless_another_configuration_expects_it() -> None:
+    life = Life(replace(ONE, source="/etc/a.yaml"))
+    life.expectations = [Expectation("backup", "docs", "home", HOUR, START)]
+    life.look(2 * HOUR)
+    life.settings = replace(ONE, source="/etc/b.yaml")
+    life.expectations = []
+    assert life.look(2 * HOUR).steps == ()
+    life.settings = replace(ONE, source="/etc/a.yaml")
+    assert actions(life.look(2 * HOUR).steps) == [("closed", "overdue")]
+    assert life.open == ()
+
+
+def test_an_open_problem_is_repeated_until_somebody_says_that_he_knows() -> None:
+    life = Life(replace(ONE, repeat=6 * HOUR))
+    life.look(0, finished("failed"))
+    assert life.due_ns == START + 6 * HOUR * SECOND
+    assert life.told(6 * HOUR - 1) == []
+    assert life.told(6 * HOUR) == [("repeated", "failed", "phone")]
+    assert life.told(6 * HOUR) == []
+    assert life.told(24 * HOUR) == [("repeated", "failed", "phone")]
+    life.open = (replace(life.open[0], acknowledged_ns=START),)
+    assert life.told(99 * HOUR) == []
+    assert life.told(99 * HOUR, finished("ok", 99 * HOUR)) == [("resolved", "failed", "phone")]
+
+
+def test_what_gets_worse_is_told_again_though_it_was_acknowledged() -> None:
+    life = Life(ONE)
+    life.look(0, fact("vault.space", vault="home", free=9, total=100))
+    assert life.open[0].level == "warning"
+    life.open = (replace(life.open[0], acknowledged_ns=START),)
+    assert life.told(1, fact("vault.space", 1, vault="home", free=8, total=100)) == []
+    assert life.told(2, fact("vault.space", 2, vault="home", free=2, total=100)) == [("worse", "space", "phone")]
+    assert life.open[0].acknowledged_ns is None
+    assert life.told(3, fact("vault.space", 3, vault="home", free=20, total=100)) == [("resolved", "space", "phone")]
+
+
+def test_escalation_tells_more_people_once_unless_acknowledged() -> None:
+    rules = (Route(frozenset({"failed"}), ("phone",)),)
+    life = Life(replace(ALL, routes=rules, escalation=Escalation(4 * HOUR, ("mail",)), repeat=0))
+    life.look(0, finished("failed"))
+    assert life.due_ns == START + 4 * HOUR * SECOND
+    known = (replace(life.open[0], acknowledged_ns=START),)
+    assert life.told(4 * HOUR) == [("escalated", "failed", "phone"), ("escalated", "failed", "mail")]
+    assert life.told(99 * HOUR) == []
+    life.open = known
+    assert life.told(99 * HOUR) == []
+
+
+def test_routes_say_who_hears_of_what_and_of_which_plans() -> None:
+    routes = (
+        Route(frozenset({"failed", "recovered"}), ("phone",), frozenset({"docs"})),
+        Route(frozenset({"failed", "digest"}), ("mail",)),
+    )
+    life = Life(replace(ALL, routes=routes))
+    assert life.told(0, finished("failed")) == [("raised", "failed", "phone"), ("raised", "failed", "mail")]
+    assert life.told(0, finished("failed", plan="other")) == [("raised", "failed", "mail")]
+    assert life.told(0, finished("ok"), finished("ok", plan="other")) == [("resolved", "failed", "phone")]
+    assert life.told(0, finished("partial")) == []
+    assert life.told(0, finished("ok")) == []  # nobody was told of it, so nobody hears of its end
+
+
+def test_a_digest_is_sent_each_time_to_those_who_want_it_and_leaves_nothing_open() -> None:
+    life = Life(replace(ALL, routes=(Route(frozenset({"digest"}), ("mail",)),)))
+    report = fact("report.made", text="all is well", message="Report of 2026-11-18")
+    found = life.look(0, report)
+    assert [(step.action, len(step.tells)) for step in found.steps] == [("raised", 1), ("closed", 0)]
+    assert found.open == ()
+    assert life.told(0, fact("report.made", text="all is well")) == [("raised", "digest", "mail")]
+    assert life.told(0, fact("report.made")) == []  # a report that was only looked at
+
+
+def test_a_failing_health_check_is_told_again_only_when_another_one_fails() -> None:
+    life = Life(ONE)
+
+    def health(*failed: str) -> Record:
+        checks = [{"name": name, "result": "fail", "severity": "error", "message": "bad"} for name in failed]
+        return fact("health.checked", checks=[*checks, {"name": "clock", "result": "pass"}])
+
+    assert life.told(0, health("space")) == [("raised", "health", "phone")]
+    assert life.told(1, health("space")) == []
+    assert life.told(2, health("space", "key")) == [("worse", "health", "phone")]
+    assert life.told(3, health("key")) == []
+    assert life.told(4, health("key", "space")) == []
+    assert life.told(5, health()) == [("resolved", "health", "phone")]
+
+
+def test_errors_of_scripts_are_counted_and_close_by_themselves_after_a_day() -> None:
+    life = Life(ONE)
+    assert life.told(0, fact("error.recorded", role="crop", message="bad pixel")) == [("raised", "error", "phone")]
+    assert life.told(9, *(fact("error.recorded", 9, role="crop") for _ in range(50))) == []
+    assert life.told(24 * HOUR) == [("repeated", "error", "phone")]  # it went on after it had been told
+    assert actions(life.look(24 * HOUR + 10).steps) == [("closed", "error")]
+    assert life.open == ()
+
+
+def test_critical_errors_of_scripts_are_critical_and_told_beside_other_errors() -> None:
+    life = Life(ONE)
+    life.look(0, fact("error.recorded", role="crop"), fact("critical.recorded", role="crop"))
+    assert [(notice.rule, notice.level) for notice in life.open] == [("error", "error"), ("critical", "critical")]
+
+
+def test_a_silent_failure_of_a_command_is_told_once_and_over_with_its_next_good_run() -> None:
+    life = Life(ONE)
+    about = {"operation": "run", "plan": "nightly", "vault": "", "run": "r"}
+    records = (
+        fact("silent.failure", message="it printed nothing", **about),
+        fact("run.finished", outcome="failed", **about),
+    )
+    assert life.told(0, *records) == [("raised", "silent", "phone")]
+    good = finished("ok", 9, operation="run", plan="nightly", vault="")
+    assert life.told(9, good) == [("resolved", "silent", "phone")]
+
+
+def test_a_broken_channel_is_told_through_the_others_only() -> None:
+    life = Life(ALL)
+    failed = {"channel": "phone", "notice": "n", "error": "refused"}
+    assert life.told(0, fact("notice.failed", attempt=1, **failed), fact("notice.failed", attempt=2, **failed)) == []
+    assert life.told(1, fact("notice.failed", attempt=3, **failed)) == [("raised", "channel", "mail")]
+    assert life.told(2, fact("notice.sent", channel="phone", notice="n")) == [("resolved", "channel", "mail")]
+    assert life.told(3, fact("notice.failed", attempt=1, refused=True, **failed)) == [("raised", "channel", "mail")]
+
+
+def test_a_broken_channel_finds_another_one_though_no_route_says_so() -> None:
+    life = Life(replace(ALL, routes=(Route(frozenset({"failed"}), ("phone",)),)))
+    broken = fact("notice.failed", attempt=3, channel="phone", error="away")
+    assert life.told(0, broken) == [("raised", "channel", "mail")]
+
+
+def test_a_drill_that_proves_nothing_is_critical() -> None:
+    life = Life(ONE)
+    drill = fact("drill.finished", operation="drill", plan="docs", vault="home", run="r", outcome="failed")
+    found = life.look(0, drill, finished("failed", operation="drill", run="r"))
+    assert [(notice.rule, notice.level) for notice in found.open] == [("drill", "critical")]
+    assert life.told(1, finished("ok", 1, operation="drill")) == [("resolved", "drill", "phone")]
+
+
+def test_a_stuck_lock_is_over_when_it_is_gone_or_a_run_got_through() -> None:
+    for end in (fact("lock.removed", vault="home"), finished("ok")):
+        life = Life(ONE)
+        assert life.told(0, fact("lock.stuck", vault="home")) == [("raised", "lock", "phone")]
+        assert life.told(1, end) == [("resolved", "lock", "phone")]
+
+
+# Quiet hours
+
+
+def berlin(at_ns: int) -> int:
+    offset = datetime.fromtimestamp(at_ns / SECOND, ZoneInfo("Europe/Berlin")).utcoffset()
+    assert offset is not None
+    return int(offset.total_seconds())
+
+
+def at(text: str, zone: str = "Europe/Berlin") -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * SECOND
+
+
+@pytest.mark.parametrize(
+    ("quiet", "now", "until"),
+    [
+        ("22:00-07:00", "2026-11-20T21:59:59", "2026-11-20T21:59:59"),
+        ("22:00-07:00", "2026-11-20T22:00:00", "2026-11-21T07:00:00"),
+        ("22:00-07:00", "2026-11-21T03:14:15", "2026-11-21T07:00:00"),
+        ("22:00-07:00", "2026-11-21T07:00:00", "2026-11-21T07:00:00"),
+        ("12:00-13:00", "2026-11-21T12:30:00", "2026-11-21T13:00:00"),
+        ("22:00-07:00", "2026-03-28T23:00:00", "2026-03-29T07:00:00"),  # the night of 23 hours
+        ("22:00-07:00", "2026-10-24T23:00:00", "2026-10-25T07:00:00"),  # the night of 25 hours
+        ("22:00-02:30", "2026-03-28T23:00:00", "2026-03-29T03:00:00"),  # 02:30 does not exist
+        ("22:00-02:30", "2026-10-24T23:00:00", "2026-10-25T02:30:00"),  # 02:30 comes twice: the first counts
+    ],
+)
+def test_quiet_hours_end_by_the_clock_on_the_wall(quiet: str, now: str, until: str) -> None:
+    assert first_loud(Quiet(*minutes(quiet)), at(now), berlin) == at(until)
+
+
+def test_the_hour_that_comes_twice_is_quiet_twice() -> None:
+    second = at("2026-10-25T02:10:00") + HOUR * SECOND  # 02:10 of winter time
+    assert is_quiet(Quiet(*minutes("22:00-02:30")), second, berlin)
+    assert first_loud(Quiet(*minutes("22:00-02:30")), second, berlin) == second + 20 * 60 * SECOND
+
+
+@pytest.mark.parametrize("text", ["22-7", "22:00", "25:00-07:00", "22:00-07:60", "07:00-07:00", "a:b-c:d", ""])
+def test_quiet_hours_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="two times of the day"):
+        minutes(text)
+
+
+def test_quiet_hours_hold_back_all_but_the_critical() -> None:
+    night = (at("2026-11-21T03:00:00") - START) / SECOND
+    morning = at("2026-11-21T07:00:00")
+    quiet = replace(ONE, quiet=Quiet(*minutes("22:00-07:00")), offset=berlin)
+    found = Life(quiet).look(night, finished("failed", night), fact("damage.found", night, vault="home"))
+    due = {step.notice.rule: tell.due_ns for step in found.steps for tell in step.tells}
+    assert due == {"failed": morning, "damage": START + int(night * SECOND)}
+    strict = replace(quiet, quiet=Quiet(*minutes("22:00-07:00"), hold_critical=True))
+    found = Life(strict).look(night, fact("damage.found", night, vault="home"))
+    assert found.steps[0].tells[0].due_ns == morning
+
+
+# What always holds
+
+outcomes = st.sampled_from(["ok", "failed", "partial", "cancelled"])
+plans = st.sampled_from(["a", "b"])
+vaults = st.sampled_from(["x", "y"])
+runs = st.builds(
+    lambda outcome, plan, vault, size: finished(outcome, plan=plan, vault=vault, total_bytes=size, total_files=size),
+    outcomes,
+    plans,
+    vaults,
+    st.integers(0, 3),
+)
+others = st.one_of(
+    st.builds(lambda vault: fact("damage.found", vault=vault, operation="check"), vaults),
+    st.builds(lambda vault, free: fact("vault.space", vault=vault, free=free, total=100), vaults, st.integers(0, 30)),
+    st.builds(lambda kind: fact(kind, role="script"), st.sampled_from(["error.recorded", "critical.recorded"])),
+    st.builds(lambda n: fact("notice.failed", channel="phone", attempt=n, error="no"), st.integers(1, 4)),
+    st.builds(lambda: fact("notice.sent", channel="phone")),
+)
+streams = st.lists(st.tuples(st.integers(0, 40_000), st.one_of(runs, others)), max_size=25)
+QUIET = replace(
+    ALL, quiet=Quiet(*minutes("22:00-07:00")), offset=berlin, escalation=Escalation(HOUR, ("mail",)), repeat=5 * HOUR
+)
+
+
+def stream(events: list[tuple[int, Record]]) -> list[tuple[float, Record]]:
+    now, found = 0.0, []
+    for wait, record in events:
+        now += wait
+        found.append((now, replace(record, at_ns=START + int(now * SECOND))))
+    return found
+
+
+@given(streams)
+@settings(max_examples=60, deadline=None)
+def test_at_most_one_notice_of_a_subject_is_open_and_every_one_that_began_ends_or_is_open(
+    events: list[tuple[int, Record]],
+) -> None:
+    life = Life(QUIET)
+    alive: dict[tuple[str, str], Notice] = {}
+    for now, record in stream(events):
+        for step in life.look(now, record).steps:
+            if step.action == "raised":
+                assert step.notice.key not in alive
+                assert step.tells, "nobody was told of it"
+            else:
+                assert step.notice.key in alive
+            alive[step.notice.key] = step.notice
+            if step.action in ("resolved", "closed"):
+                assert alive.pop(step.notice.key).resolved_ns is not None
+        assert {notice.key for notice in life.open} == set(alive)
+
+
+@given(streams)
+@settings(max_examples=60, deadline=None)
+def test_nothing_below_critical_is_told_in_quiet_hours_and_nothing_is_told_too_late(
+    events: list[tuple[int, Record]],
+) -> None:
+    life = Life(QUIET)
+    assert QUIET.quiet is not None
+    for now, record in stream(events):
+        now_ns = START + int(now * SECOND)
+        for step in life.look(now, record).steps:
+            for tell in step.tells:
+                assert tell.due_ns >= now_ns
+                assert tell.due_ns <= now_ns + 9 * HOUR * SECOND
+                if step.notice.level != "critical":
+                    assert not is_quiet(QUIET.quiet, tell.due_ns, berlin)
+
+
+@given(streams, st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_it_makes_no_difference_in_how_many_looks_the_facts_are_read(
+    events: list[tuple[int, Record]], size: int
+) -> None:
+    records = [record for _, record in stream(events)]
+    calm = NoticeSettings(channels=("phone",), repeat=0, settle=1e9)
+
+    def states(parts: list[list[Record]]) -> tuple[list[tuple[str, str]], list[tuple[str, str, int]]]:
+        open_notices: tuple[Notice, ...] = ()
+        steps: list[Step] = []
+        for part in parts:
+            found = decide(part, open_notices, (), START, calm, lambda _record: ())
+            open_notices, steps = found.open, steps + list(found.steps)
+        return actions(tuple(steps)), sorted((each.rule, each.subject, each.times) for each in open_notices)
+
+    assert states([records]) == states([records[at : at + size] for at in range(0, len(records), size)])
+
+
+@given(streams)
+@settings(max_examples=40, deadline=None)
+def test_repetitions_of_a_notice_are_at_least_as_far_apart_as_was_wished(events: list[tuple[int, Record]]) -> None:
+    life = Life(QUIET)
+    last: dict[str, float] = {}
+    for now, record in stream(events):
+        for step in life.look(now, record).steps:
+            if step.action == "repeated":
+                assert now - last[step.notice.id] >= 5 * HOUR
+            if step.action not in ("counted", "resolved", "closed"):
+                last[step.notice.id] = now
+
+
+def test_the_same_input_gives_the_same_decisions() -> None:
+    records = [finished("failed"), fact("damage.found", vault="home")]
+    look: Callable[[], object] = lambda: decide(records, (), (), START, ALL, lambda _record: ()).steps  # noqa: E731
+    assert look() == look()
