@@ -13,6 +13,7 @@ from tests.mirrorkit import tree
 
 SOURCE = Path(__file__).parents[2] / "src"
 FILES = 60
+"""In each folder: as many as go into one call, so that one thread makes at least so many of each system call."""
 
 
 @pytest.fixture
@@ -51,14 +52,14 @@ def test_the_run_after_a_killed_one_does_the_rest(
     place = tmp_path / "vault"
     assert holdfast("init", "--kind", kind, place) == 0
     backup = ("backup", source, "--to", place)
-    assert holdfast(*backup, inject=f"{call}:signal=KILL:when=70") != 0
+    assert holdfast(*backup, inject=f"{call}:signal=KILL:when=30") != 0
     for path in (place / str(source)[1:]).rglob("file *"):
         assert path.read_bytes() == Path("/", path.relative_to(place)).read_bytes()
     assert holdfast(*backup) == 0
     assert holdfast("check", "--read-data", "--vault", place) == 0
     target = tmp_path / "target"
     restore = ("restore", f"latest:{source}", "--vault", place, "--target", target)
-    assert holdfast(*restore, inject=f"{call}:signal=KILL:when=70") != 0
+    assert holdfast(*restore, inject=f"{call}:signal=KILL:when=30") != 0
     for path in target.rglob("file *"):
         assert path.read_bytes() == (source / path.relative_to(target)).read_bytes()
     assert holdfast(*restore, "--delete") == 0
