@@ -86,6 +86,11 @@ class Hands:
         if size and has_extension() and hashes_here():
             self._threads = Workers(start, size)
 
+    @property
+    def threaded(self) -> bool:
+        """Whether the workers are threads."""
+        return self._threads is not None
+
     def submit(self, batch: Batch) -> None:
         """Give a batch to the workers."""
         self.waiting += 1

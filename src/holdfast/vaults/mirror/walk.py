@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 COPIES_ALONE = 100
 """Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
 
+THREADS_FROM = 16
+"""The same where it is threads that copy."""
+
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
 
@@ -130,7 +133,11 @@ class Walk:
         """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
         self._copies += 1
         st = item.stat
-        if self._copies <= COPIES_ALONE or not self._hands.size or st.st_nlink > 1:
+        if (
+            self._copies <= (THREADS_FROM if self._hands.threaded else COPIES_ALONE)
+            or not self._hands.size
+            or st.st_nlink > 1
+        ):
             return False
         if before is not None and before.st_mode & _KIND != _FILE:
             return False
