@@ -11,7 +11,20 @@ native = Extension(
     "holdfast._native",
     [
         f"native/{name}.c"
-        for name in ("module", "buffers", "chunker", "scrypt", "files", "sha256", "cipher", "units", "ids", "crc64")
+        for name in (
+            "module",
+            "buffers",
+            "chunker",
+            "scrypt",
+            "files",
+            "sha256",
+            "cipher",
+            "units",
+            "ids",
+            "compare",
+            "crc64",
+            "writing",
+        )
     ],
     depends=["native/native.h", "native/cipher.h"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],

@@ -17,7 +17,8 @@ from holdfast.monitor.channels.base import ChannelSpec, Message
 from holdfast.monitor.delivering import Delivering, Line
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.notice import SECOND, NoticeSettings
-from holdfast.monitor.noticebook import Noticebook, Wanted
+from holdfast.monitor.noticebook import Noticebook
+from holdfast.monitor.noticerows import Wanted
 from holdfast.monitor.outbox import Outbox
 
 TWO = NoticeSettings(channels=("phone", "mail"))

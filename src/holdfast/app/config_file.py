@@ -82,10 +82,10 @@ def _notes(settings: Settings) -> list[str]:
     configuration = settings.loaded.configuration
     plans = configuration.plans.values()
     notes = []
-    if any(plan.drill or plan.expect for plan in plans):
-        notes.append("drill and expect are checked for mistakes, but nothing acts on them yet.")
-    if configuration.notify.channels or configuration.notify.rules:
-        notes.append("notify is checked for mistakes, but nobody is told anything yet.")
+    if not configuration.notify.channels and any(
+        plan.expect and (plan.expect.every or plan.expect.shrink) for plan in plans
+    ):
+        notes.append("Nobody is told when what expect says does not come true: notify has no channels.")
     other = [name for name, vault in configuration.vaults.items() if vault.kind not in _kinds()]
     if other:
         notes.append(

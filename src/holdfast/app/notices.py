@@ -12,7 +12,6 @@ from holdfast.app.channels import lines
 from holdfast.app.context import Context, hostname, username
 from holdfast.app.journal import open_journal
 from holdfast.app.recording import note, recorded
-from holdfast.config import words
 from holdfast.config.notifysettings import notice_settings
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.kernel.events import Fact
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.monitor.delivering import Attempt
     from holdfast.monitor.journal import Journal
-    from holdfast.monitor.noticebook import Noticebook, Wanted
+    from holdfast.monitor.noticebook import Noticebook
+    from holdfast.monitor.noticerows import Wanted
 
 _ROUNDS = 3
 """Look, tell, look at how that went (a broken channel is told through another one), tell, look."""
@@ -34,9 +34,11 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a look came to: every attempt to send a message, the notices that are open, and when to look again."""
+    """What a look came to: every attempt to send a message, how many messages wait, the notices that are open, and
+    when to look again."""
 
     attempts: tuple[Attempt, ...]
+    waiting: int
     open: tuple[Notice, ...]
     due_ns: int | None
 
@@ -46,8 +48,9 @@ class Told:
         return [attempt for attempt in self.attempts if not attempt.sent.ok]
 
 
-def send_notices(context: Context, *, seconds: float) -> Told:
+def send_notices(context: Context, *, seconds: float, now: bool = False) -> Told:
     """Take in what happened, apply the rules, and send what is due; nothing is begun after ``seconds``.
+    With ``now`` what failed before does not wait for the time of its next try.
 
     Where the journal cannot be used, people are told that, once a day, and the error is raised on. Raises ``NotFound``
     without a configuration, ``Invalid`` without channels, ``Unavailable``, ``Denied``.
@@ -56,7 +59,7 @@ def send_notices(context: Context, *, seconds: float) -> Told:
     chosen = notice_settings(settings, context.clock)
     try:
         with open_journal(context) as journal:
-            told = _rounds(context, settings, chosen, journal, seconds)
+            told = _rounds(context, settings, chosen, journal, seconds, now)
     except (Unavailable, Denied, Corrupt) as error:
         _tell_without_journal(context, settings, chosen, error)
         raise
@@ -64,7 +67,9 @@ def send_notices(context: Context, *, seconds: float) -> Told:
     return told
 
 
-def _rounds(context: Context, settings: Settings, chosen: NoticeSettings, journal: Journal, seconds: float) -> Told:
+def _rounds(
+    context: Context, settings: Settings, chosen: NoticeSettings, journal: Journal, seconds: float, now: bool
+) -> Told:
     from holdfast.monitor.delivering import Delivering
 
     book = _book(context, journal)
@@ -77,6 +82,8 @@ def _rounds(context: Context, settings: Settings, chosen: NoticeSettings, journa
         draw=lambda: int.from_bytes(context.random(4), "big") / (1 << 32),
         token=lambda: context.random(8).hex(),
     )
+    if now:
+        delivering.hurry()
     attempts: list[Attempt] = []
     until = context.clock.monotonic() + seconds
     wanted = list(_wanted(context, settings))
@@ -88,7 +95,7 @@ def _rounds(context: Context, settings: Settings, chosen: NoticeSettings, journa
         if not made:
             break
     due = [time for time in (found.due_ns, book.next_delivery_ns()) if time is not None]
-    return Told(tuple(attempts), found.open, min(due, default=None))
+    return Told(tuple(attempts), book.waiting(), found.open, min(due, default=None))
 
 
 def try_channels(context: Context, names: Sequence[str]) -> Iterator[tuple[str, Sent]]:
@@ -170,16 +177,16 @@ def _with_channels(context: Context) -> Settings:
 
 def _wanted(context: Context, settings: Settings) -> Iterator[Wanted]:
     """What the plans say has to happen again and again."""
-    from holdfast.monitor.noticebook import Wanted
+    from holdfast.monitor.noticerows import Wanted
 
-    for name, plan in settings.loaded.configuration.plans.items():
-        if plan.expect is not None and plan.expect.every is not None:
-            for vault in settings.plan(name).to:
-                yield Wanted("backup", name, vault, words.seconds(plan.expect.every))
-        if plan.drill is not None and plan.drill.schedule is not None:
-            every = _longest_pause(context, plan.drill.schedule)
+    for plan in map(settings.plan, settings.plan_names):
+        if plan.expect.every:
+            for vault in plan.to:
+                yield Wanted("backup", plan.name, vault, plan.expect.every)
+        if plan.times.drill:
+            every = _longest_pause(context, plan.times.drill)
             if every:
-                yield Wanted("drill", name, "", every)
+                yield Wanted("drill", plan.name, "", every)
 
 
 def _longest_pause(context: Context, schedule: str) -> float:

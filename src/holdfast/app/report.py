@@ -97,7 +97,8 @@ def send_report(context: Context, request: ReportRequest) -> Report:
 
 def _is_awaited(context: Context) -> bool:
     settings = None if context.configured is None else context.configured.settings()
-    return settings is not None and any("digest" in rule.on for rule in settings.loaded.configuration.notify.rules)
+    rules = () if settings is None else settings.loaded.configuration.notify.rules
+    return any(not {"digest", "all"}.isdisjoint(rule.on) for rule in rules)
 
 
 def _hand_on(context: Context, report: Report) -> None:

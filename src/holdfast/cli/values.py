@@ -13,6 +13,7 @@ import click
 from holdfast.config import words
 
 if TYPE_CHECKING:
+    from holdfast.vaults.drill.model import Sample
     from holdfast.vaults.retention import Span
 
 
@@ -133,6 +134,29 @@ class SnapshotId(click.ParamType[str]):
         return text.lower()
 
 
+class DrillSnapshot(SnapshotId):
+    """As :class:`SnapshotId`, or ``random``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return "random" if str(value) == "random" else super().convert(value, param, ctx)
+
+
+class SampleOfFiles(click.ParamType["Sample"]):
+    """``5%`` or ``20G``."""
+
+    name = "sample"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Sample:
+        from holdfast.vaults.drill.model import Sample
+
+        if isinstance(value, Sample):
+            return value
+        try:
+            return words.sample(str(value).strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a share or a size. Write for example 5% or 20G.", param, ctx)
+
+
 class SnapshotPath(click.ParamType[tuple[str, bytes]]):
     """``SNAPSHOT`` or ``SNAPSHOT:PATH`` as a pair; the path is bytes and empty where none is given."""
 
@@ -147,5 +171,6 @@ class SnapshotPath(click.ParamType[tuple[str, bytes]]):
 
 SIZE, WHEN, READ_DATA, SNAPSHOT_ID, SNAPSHOT = Size(), When(), ReadData(), SnapshotId(), SnapshotPath()
 SPAN, DURATION = SpanOfTime(), Duration()
+DRILL_SNAPSHOT, SAMPLE = DrillSnapshot(), SampleOfFiles()
 RAW_PATH = click.Path(path_type=bytes, readable=False)
 """A path as bytes. Not looked at here: what cannot be read is for the command to tell, and its exit code."""

@@ -63,6 +63,8 @@ def _plan(key: Key, plan: dict[str, Any], vaults: dict[str, Any]) -> Found:
         yield from _reference((*key, "copy", place, "to"), to, vaults, "vault")
         if to in targets:
             yield (*key, "copy", place, "to"), f"the plan saves into {to!r} itself", "A copy goes to another vault."
+    drill = _mapping(plan.get("drill"))
+    yield from _reference((*key, "drill", "vault"), drill.get("vault"), vaults, "vault")
     for keep, where in ((plan.get("keep"), key), *_copies_keeps(plan, key)):
         if isinstance(keep, dict) and not any(keep.values()):
             yield (

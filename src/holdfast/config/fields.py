@@ -61,6 +61,15 @@ def _count(value: object) -> object:
     return -1 if value == "unlimited" else value
 
 
+def without_password(text: str) -> str:
+    """``text``, if it is no URL with a password in it."""
+    from urllib.parse import urlsplit
+
+    if urlsplit(not_empty(text)).password:
+        raise ValueError("a password does not belong into a URL: put it into ~/.pgpass, ~/.my.cnf or the environment")
+    return text
+
+
 def _command(value: object) -> str | tuple[str, ...]:
     if isinstance(value, str) and value.strip():
         return value
@@ -82,6 +91,8 @@ Size = Annotated[str, _understood(words.size), _pattern(words.SIZE)]
 Share = Annotated[str, _understood(words.share), _pattern(words.SHARE)]
 SpanText = Annotated[str, _understood(words.span), _pattern(words.SPAN)]
 ReadData = Annotated[str, _understood(words.subset), _pattern(words.READ_DATA)]
+SampleText = Annotated[str, _understood(words.sample), _pattern(f"{words.SHARE}|{words.SIZE}")]
+ServerUrl = Annotated[str, AfterValidator(without_password)]
 Schedule = Annotated[str, _understood(words.check_schedule), _pattern(r"@\w+|\S+ +\S+ +\S+ +\S+ +\S+")]
 Count = Annotated[
     int,

@@ -142,7 +142,7 @@ def _quoted(key: Key, document: Document) -> str:
     """What was written, in front of what is wrong with it, where that cannot be a secret."""
     text = document.written.get(key, "")
     secret = any(word in part for part in key if isinstance(part, str) for word in SECRET_WORDS)
-    if not text or len(text) > 60 or secret or key in document.expanded:
+    if not text or len(text) > 60 or secret or key in document.expanded or ("://" in text and "@" in text):
         return ""
     return f"{text!r}: "
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from holdfast.config.drillmodels import Drill
 from holdfast.config.fields import (
     Command,
     Count,
@@ -14,12 +15,13 @@ from holdfast.config.fields import (
     ReadData,
     Schedule,
     Section,
+    ServerUrl,
     Size,
     SpanText,
     Tag,
     Text,
     Variable,
-    not_empty,
+    without_password,
 )
 from holdfast.config.fields import nothing as _nothing
 from holdfast.config.healthmodels import Health
@@ -86,15 +88,6 @@ class Check(Section):
     read_data: ReadData | None = Field(None, description="How much of the data is read: all, 5% or 3/10. [none]")
 
 
-class Drill(Section):
-    """When a restore of the plan is proven, and how."""
-
-    schedule: Schedule | None = Field(None, description="When, as for cron.")
-    queries: dict[Name, tuple[Text, ...]] = Field(
-        default_factory=dict, description="Database -> queries that have to give a true value."
-    )
-
-
 class Hook(Section):
     """A command around a plan's backup."""
 
@@ -114,18 +107,10 @@ class Hooks(Section):
     on_failure: tuple[HookForm, ...] = Field((), description="Run afterwards if the run failed.")
 
 
-def _without_password(text: str) -> str:
-    from urllib.parse import urlsplit
-
-    if urlsplit(not_empty(text)).password:
-        raise ValueError("a password does not belong into a URL: put it into ~/.pgpass, ~/.my.cnf or the environment")
-    return text
-
-
 class Server(Section):
     """A database server, or one database on it."""
 
-    url: Annotated[str, AfterValidator(_without_password)] = Field(description="Such as postgresql://localhost/app.")
+    url: ServerUrl = Field(description="Such as postgresql://localhost/app.")
     name: Name | None = Field(None, description="What the dump is called. [the database]")
 
 
@@ -197,7 +182,7 @@ class Schedules(Section):
 
 
 def _journal(text: str) -> str:
-    scheme, mark, _ = _without_password(text).partition("://")
+    scheme, mark, _ = without_password(text).partition("://")
     if mark and scheme not in ("sqlite", "postgresql"):
         raise ValueError("a path is wanted, or a URL: sqlite:////path or postgresql://host/database")
     return text

@@ -16,8 +16,11 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:
+    from holdfast.config.drillmodels import Drill
     from holdfast.config.fields import Command
     from holdfast.config.models import Hook, Keep, PlanSettings, Server, VaultSettings
+    from holdfast.config.notifymodels import Expect
+    from holdfast.vaults.drill.model import Sample
 
 PLAN_TAG = "plan:"
 _SPANS = ("within", "within_hourly", "within_daily", "within_weekly", "within_monthly", "within_yearly")
@@ -70,6 +73,39 @@ class PlannedTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What is an alarm if it does not come true: a snapshot every so many seconds, and none that is smaller than usual
+    by so many per cent; 0: it is not expected."""
+
+    every: float = 0.0
+    shrink: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandInTree:
+    """A command that a drill runs in the restored tree; ``timeout`` is in seconds."""
+
+    name: str
+    run: Command
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDrill:
+    """How the restore of a plan is proven; see ``config.drillmodels.Drill``. Empty texts mean: not said."""
+
+    vault: str = ""
+    snapshot: str = "latest"
+    sample: Sample | None = None
+    scratch: str = ""
+    databases: bool = True
+    postgres: str = ""
+    mariadb: str = ""
+    queries: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    commands: tuple[CommandInTree, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NamedPlan:
     """A configured plan; see ``config.models.PlanSettings``. ``to`` are names of vaults; an empty one means the default
     vault where none is configured. ``keep`` is an empty policy where everything stays. ``postgres``, ``mariadb``,
@@ -99,6 +135,8 @@ class NamedPlan:
     after: tuple[HookCommand, ...]
     on_failure: tuple[HookCommand, ...]
     times: PlannedTimes = PlannedTimes()
+    expect: Expected = Expected()
+    drill: NamedDrill = NamedDrill()
 
     @property
     def mark(self) -> str:
@@ -207,11 +245,29 @@ class Settings:
             before=tuple(map(_hook, hooks.before)) if hooks else (),
             after=tuple(map(_hook, hooks.after)) if hooks else (),
             on_failure=tuple(map(_hook, hooks.on_failure)) if hooks else (),
+            expect=_expected(found.expect),
             times=PlannedTimes(
                 found.schedule or "",
                 (found.check and found.check.schedule) or "",
                 (found.check and found.check.read_data) or "",
                 (found.drill and found.drill.schedule) or "",
+            ),
+            drill=NamedDrill() if found.drill is None else self._drill(found.drill),
+        )
+
+    def _drill(self, found: Drill) -> NamedDrill:
+        return NamedDrill(
+            vault=found.vault or "",
+            snapshot=found.snapshot,
+            sample=None if found.sample is None else words.sample(found.sample),
+            scratch="" if found.scratch is None else self._whole(found.scratch),
+            databases=found.databases,
+            postgres=found.postgres or "",
+            mariadb=found.mariadb or "",
+            queries=tuple(found.queries.items()),
+            commands=tuple(
+                CommandInTree(command.name or _program(command.run), command.run, words.seconds(command.timeout))
+                for command in found.commands
             ),
         )
 
@@ -236,6 +292,20 @@ def _policy(keep: Keep | None) -> Policy:
         text = getattr(keep, name)
         fields[name] = words.span(text) if text else Span()
     return Policy(**fields, tags=keep.tags)
+
+
+def _expected(found: Expect | None) -> Expected:
+    if found is None:
+        return Expected()
+    return Expected(
+        words.seconds(found.every) if found.every else 0.0, words.share(found.shrink) if found.shrink else 0.0
+    )
+
+
+def _program(run: Command) -> str:
+    """What a command is called: only the program, since what follows may hold a secret."""
+    first = re.match(r"[\w./+-]+(?![\w=])", run.strip() if isinstance(run, str) else run[0])
+    return os.path.basename(first[0]) if first else "command"
 
 
 def _hook(hook: Hook) -> HookCommand:

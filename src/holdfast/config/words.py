@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from holdfast.vaults.base import Subset
+    from holdfast.vaults.drill.model import Sample
     from holdfast.vaults.retention import Span
 
 NAME = r"[^\W_][\w.-]{0,63}"
@@ -73,6 +74,19 @@ def span(text: str) -> Span:
         raise ValueError("a span of time is wanted, such as 36h, 14d, 2w, 6m or 1y5m7d2h")
     counts = dict.fromkeys("ymwdh", 0) | {unit: int(number) for number, unit in parts}
     return Span(counts["y"], counts["m"], counts["d"] + 7 * counts["w"], counts["h"])
+
+
+def sample(text: str) -> Sample:
+    """How much of a snapshot a drill restores: a share, ``5%``, or a size, ``20G``. Raises ``ValueError``."""
+    from holdfast.vaults.drill.model import Sample
+
+    try:
+        found = Sample(percent=share(text)) if text.endswith("%") else Sample(size=size(text))
+    except ValueError:
+        found = Sample(size=0)
+    if found.size == 0:
+        raise ValueError("a share or a size is wanted, such as 5% or 20G")
+    return found
 
 
 def subset(text: str) -> Subset:

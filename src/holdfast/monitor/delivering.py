@@ -97,12 +97,23 @@ class Delivering:
             claim = self._claim()
             if claim is None:
                 break
-            message = self._message(claim)
+            message = _message(claim, self._host, self._clock.now_ns())
             spec = self._spec(claim.channel)
             sent = self._send(spec, message) if isinstance(spec, ChannelSpec) else spec
             self._settle(claim, sent)
             attempts.append(Attempt(claim.channel, message.title, tuple(row.notice for row in claim.rows), sent))
         return attempts
+
+    def hurry(self) -> None:
+        """What was tried already is due now, and does not wait for its next time."""
+        now = self._clock.now_ns()
+        with self._journal.transaction() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.host == self._host, deliveries.c.state == "waiting", deliveries.c.attempts > 0)
+                .where(deliveries.c.due_ns > now),
+                {"due_ns": now},
+            )
 
     def _spec(self, channel: str) -> ChannelSpec | Sent:
         if channel not in self._specs:
@@ -174,30 +185,6 @@ class Delivering:
         error = f"there is no channel {row.channel} in the configuration any more"
         self._record(connection, row, Sent(error), given_up=True)
 
-    def _message(self, claim: _Claim) -> Message:
-        rows = claim.rows
-        now = time_text(self._clock.now_ns())
-        details = tuple(
-            {"notice": row.notice, "action": row.action, "level": row.level, "title": row.title, "body": row.body}
-            for row in rows
-        )
-        level = max((row.level for row in rows), key=rank)
-        first = rows[0]
-        name = f"{first.notice}-{first.seq}"
-        if len(rows) == 1:
-            return Message(name, first.title, first.body, level, first.action, self._host, now, details)
-        body = "\n\n".join(f"{row.title}\n{row.body}" for row in rows)
-        return Message(
-            f"{name}-{len(rows)}",
-            f"{len(rows)} notices of {self._host}",
-            body,
-            level,
-            "bundle",
-            self._host,
-            now,
-            details,
-        )
-
     def _settle(self, claim: _Claim, sent: Sent) -> None:
         now = self._clock.now_ns()
         with self._journal.transaction() as connection:
@@ -212,7 +199,7 @@ class Delivering:
                 if sent.ok or given_up:
                     values |= {"state": "sent" if sent.ok else "failed", "ended_ns": now}
                 else:
-                    values |= {"lease": "", "due_ns": now + int(self._delay(row.attempts + 1, sent) * SECOND)}
+                    values |= {"lease": "", "due_ns": now + int(_delay(row.attempts + 1, sent, self._draw) * SECOND)}
                 connection.execute(sa.update(deliveries).where(deliveries.c.seq == row.seq), values)
                 self._record(connection, row, sent, given_up=given_up)
             if not sent.ok:
@@ -226,14 +213,6 @@ class Delivering:
             .where(deliveries.c.state == "waiting", deliveries.c.due_ns <= now),
             {"due_ns": now + int(_FIRST_DELAY * SECOND)},
         )
-
-    def _delay(self, attempts: int, sent: Sent) -> float:
-        """Seconds until the next try: 30, 60, 120 ... up to an hour, half of it by chance, and never before the server
-        wants it. What was refused needs a person; it is tried every hour, since he may have been there."""
-        if sent.refused:
-            return _REFUSED_DELAY
-        longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempts - 1, 16))
-        return max(sent.retry_after, longest / 2 + self._draw() * longest / 2)
 
     def _record(self, connection: sa.Connection, row: sa.Row[Any], sent: Sent, *, given_up: bool) -> None:
         error = mask(sent.error)
@@ -250,3 +229,37 @@ class Delivering:
             message = f"Could not tell through {row.channel}: {row.title}: {error}"
             fact = Fact("notice.failed", message, "error" if given_up or sent.refused else "warning", data)
         self._journal.record(connection, fact, operation="notify")
+
+
+def _message(claim: _Claim, host: str, now_ns: int) -> Message:
+    rows = claim.rows
+    now = time_text(now_ns)
+    details = tuple(
+        {"notice": row.notice, "action": row.action, "level": row.level, "title": row.title, "body": row.body}
+        for row in rows
+    )
+    level = max((row.level for row in rows), key=rank)
+    first = rows[0]
+    name = f"{first.notice}-{first.seq}"
+    if len(rows) == 1:
+        return Message(name, first.title, first.body, level, first.action, host, now, details)
+    body = "\n\n".join(f"{row.title}\n{row.body}" for row in rows)
+    return Message(
+        f"{name}-{len(rows)}",
+        f"{len(rows)} notices of {host}",
+        body,
+        level,
+        "bundle",
+        host,
+        now,
+        details,
+    )
+
+
+def _delay(attempts: int, sent: Sent, draw: Callable[[], float]) -> float:
+    """Seconds until the next try: 30, 60, 120 ... up to an hour, half of it by chance, and never before the server
+    wants it. What was refused needs a person; it is tried every hour, since he may have been there."""
+    if sent.refused:
+        return _REFUSED_DELAY
+    longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(attempts - 1, 16))
+    return max(sent.retry_after, longest / 2 + draw() * longest / 2)

@@ -79,13 +79,13 @@ class Observer:
             "run.finished": self._run,
             "damage.found": self._damage,
             "drill.finished": self._drill,
-            "vault.space": self._space,
+            "vault.space": lambda record: _space(record, settings),
             "lock.stuck": self._lock,
             "lock.removed": self._lock,
-            "health.checked": self._health,
-            "report.made": self._report,
-            "notice.sent": self._delivery,
-            "notice.failed": self._delivery,
+            "health.checked": _health,
+            "report.made": _report,
+            "notice.sent": _delivery,
+            "notice.failed": _delivery,
             "item.failed": self._item,
             **dict.fromkeys(_SCRIPTS, self._script),
         }
@@ -108,13 +108,11 @@ class Observer:
         if outcome == "failed":
             yield from self._failed(record, subject)
         elif outcome == "partial":
-            yield from self._good(record, subject, "failed")
+            yield from _good(record, subject, "failed")
             if self._is_news(record):
-                yield self._bad(
-                    record, "partial", subject, "warning", f"{_what(record)} is incomplete", self._why(record)
-                )
+                yield _bad(record, "partial", subject, "warning", f"{_what(record)} is incomplete", self._why(record))
         elif outcome == "ok":
-            yield from self._good(record, subject, "failed", "partial")
+            yield from _good(record, subject, "failed", "partial")
             if record.operation == "check":
                 packs, read = (_number(record.data.get(name)) or 0 for name in ("packs", "packs_read"))
                 deep = {"deep": read >= packs}
@@ -122,10 +120,12 @@ class Observer:
             elif record.operation == "repair":
                 mended = {"deep": False}
                 yield Observation("damage", vault_subject(record), record.at_ns, "mended", data=mended)
+            elif record.operation == "run":
+                yield from _good(record, subject, "error", "critical")
             elif record.operation == "drill":
-                yield from self._good(record, subject, "drill")
+                yield from _good(record, subject, "drill")
         if outcome in ("ok", "partial") and record.vault:
-            yield from self._good(record, vault_subject(record), "lock")
+            yield from _good(record, vault_subject(record), "lock")
         if outcome in ("ok", "partial") and record.operation in ("backup", "run"):
             yield from self._size(record, subject)
 
@@ -136,15 +136,14 @@ class Observer:
         if not self._is_news(record):
             return
         rule = "drill" if record.operation == "drill" else "failed"
-        yield self._bad(record, rule, subject, "error", f"{_what(record)} failed", self._why(record))
+        yield _bad(record, rule, subject, "error", f"{_what(record)} failed", self._why(record))
 
     def _is_news(self, record: Record) -> bool:
         """Whether nothing told of this run's trouble yet; the run that it belongs to is then explained as well."""
-        if record.operation not in WATCHED or record.run in self._explained:
-            return False
+        known = record.run in self._explained
         if parent := record.data.get("parent"):
             self._explained.add(str(parent))
-        return True
+        return not known and record.operation in WATCHED
 
     def _size(self, record: Record, subject: str) -> Iterator[Observation]:
         """Whether a run that says that it worked saved as much as it used to."""
@@ -159,89 +158,41 @@ class Observer:
                     f"It holds {size_text(size)}; those before it held {size_text(usual)} "
                     f"({100 - size * 100 / usual:.0f}% less, allowed are {share:g}%)."
                 )
-                yield self._bad(record, "shrunk", subject, "error", f"{_what(record)} shrank", message)
+                yield _bad(record, "shrunk", subject, "error", f"{_what(record)} shrank", message)
             else:
-                yield from self._good(record, subject, "shrunk")
+                yield from _good(record, subject, "shrunk")
         why = suspicion(record, past)
         if why:
             self._explained.add(record.run)
-            yield self._bad(record, "silent", subject, "error", f"{_what(record)} did suspiciously little", why)
-        elif record.run not in self._explained:
-            yield from self._good(record, subject, "silent")
+            yield _bad(record, "silent", subject, "error", f"{_what(record)} did suspiciously little", why)
+        else:
+            yield from _good(record, subject, "silent")
 
     def _damage(self, record: Record) -> Iterator[Observation]:
         self._explained.add(record.run)
         title = f"Damage in the vault {record.vault}" if record.vault else "Damage in a vault"
         hint = "Look with 'holdfast check', mend with 'holdfast repair', and look after the disk."
         level = "warning" if record.level == "warning" else "critical"
-        found = self._bad(record, "damage", vault_subject(record), level, title, f"{record.message} {hint}")
+        found = _bad(record, "damage", vault_subject(record), level, title, f"{record.message} {hint}")
         yield replace(found, data={**found.data, "deep": not _SHALLOW.match(str(record.data.get("kind", "")))})
 
     def _drill(self, record: Record) -> Iterator[Observation]:
         subject = subject_of("drill", record.plan, record.vault)
         if record.data.get("outcome") == "ok":
-            yield from self._good(record, subject, "drill")
+            yield from _good(record, subject, "drill")
         elif record.data.get("outcome") != "cancelled":
             self._explained.add(record.run)
             title = f"{_what(record)} failed: what is saved could not be proven"
-            yield self._bad(record, "drill", subject, "critical", title, record.message)
-
-    def _space(self, record: Record) -> Iterator[Observation]:
-        free, total = _number(record.data.get("free")), _number(record.data.get("total"))
-        if free is None or not total:
-            return
-        share = free * 100 / total
-        if share >= self._settings.space:
-            yield from self._good(record, vault_subject(record), "space")
-            return
-        level = "error" if share < self._settings.space / 2 else "warning"
-        message = (
-            f"{size_text(free)} of {size_text(total)} are free ({share:.1f}%, wanted are {self._settings.space:g}%)."
-        )
-        yield self._bad(
-            record, "space", vault_subject(record), level, f"The vault {record.vault} is nearly full", message
-        )
+            yield _bad(record, "drill", subject, "critical", title, record.message)
 
     def _lock(self, record: Record) -> Iterator[Observation]:
         if record.kind == "lock.removed":
-            yield from self._good(record, vault_subject(record), "lock")
+            yield from _good(record, vault_subject(record), "lock")
             return
+        self._explained.add(record.run)
         title = f"A lock keeps others from the vault {record.vault}"
         hint = "'holdfast unlock' tells whose it is, and removes it if nobody's."
-        yield self._bad(record, "lock", vault_subject(record), "warning", title, f"{record.message} {hint}")
-
-    def _health(self, record: Record) -> Iterator[Observation]:
-        checks = [_mapping(check) for check in record.data.get("checks", ()) if isinstance(check, Mapping)]
-        failed = [check for check in checks if check.get("result") == "fail"]
-        if not failed:
-            yield from self._good(record, "health", "health")
-            return
-        level = "critical" if any(check.get("severity") == "critical" for check in failed) else "error"
-        lines = [
-            f"{check.get('name')}: {check.get('message', '')} {check.get('action', '')}".rstrip() for check in failed
-        ]
-        items = tuple(str(check.get("name")) for check in failed)
-        title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
-        yield self._bad(record, "health", "health", level, title, "\n".join(lines), items=items)
-
-    def _report(self, record: Record) -> Iterator[Observation]:
-        text = record.data.get("text")
-        if isinstance(text, str) and text:
-            subject = f"report/{record.id}"
-            yield self._bad(record, "digest", subject, "info", record.message, text, state="news")
-
-    def _delivery(self, record: Record) -> Iterator[Observation]:
-        channel = str(record.data.get("channel", ""))
-        if record.kind == "notice.sent":
-            yield Observation("channel", f"channel/{channel}", record.at_ns, "good", channel=channel)
-        elif record.data.get("test"):
-            return  # whoever tries a channel out sees it himself
-        elif (_number(record.data.get("attempt")) or 0) >= PERSISTENT or record.data.get("refused"):
-            title = f"The channel {channel} does not work"
-            message = f"{record.data.get('error', '')} What it should have told is tried again."
-            yield Observation(
-                "channel", f"channel/{channel}", record.at_ns, "bad", "error", title, message, channel=channel
-            )
+        yield _bad(record, "lock", vault_subject(record), "error", title, f"{record.message} {hint}")
 
     def _script(self, record: Record) -> Iterator[Observation]:
         rule, level, begin = _SCRIPTS[record.kind]
@@ -249,10 +200,10 @@ class Observer:
         if record.operation == "run" and record.plan:
             # A command under 'holdfast run': its next good end is the end of this as well.
             subject = subject_of(record.operation, record.plan, record.vault)
-            yield self._bad(record, rule, subject, level, f"{begin} {record.plan}", record.message)
+            yield _bad(record, rule, subject, level, f"{begin} {record.plan}", record.message)
             return
         name = str(record.data.get("name") or record.role)
-        yield self._bad(record, rule, f"script/{name}", level, f"{begin} {name}", record.message, state="event")
+        yield _bad(record, rule, f"script/{name}", level, f"{begin} {name}", record.message, state="event")
 
     def _why(self, record: Record) -> str:
         error = _mapping(record.data.get("error"))
@@ -266,26 +217,75 @@ class Observer:
             lines += ["Its last words:", *tail.strip().splitlines()[-10:]]
         return "\n".join(line for line in lines if line)
 
-    def _bad(
-        self,
-        record: Record,
-        rule: str,
-        subject: str,
-        level: str,
-        title: str,
-        message: str,
-        *,
-        state: str = "bad",
-        items: tuple[str, ...] = (),
-    ) -> Observation:
-        data = {"parent": record.data["parent"]} if record.data.get("parent") else {}
-        return Observation(
-            rule, subject, record.at_ns, state, level, title, message, record.plan, record.run, items=items, data=data
-        )
 
-    def _good(self, record: Record, subject: str, *rules: str) -> Iterator[Observation]:
-        for rule in rules:
-            yield Observation(rule, subject, record.at_ns, "good", plan=record.plan, run=record.run)
+def _bad(
+    record: Record,
+    rule: str,
+    subject: str,
+    level: str,
+    title: str,
+    message: str,
+    *,
+    state: str = "bad",
+    items: tuple[str, ...] = (),
+) -> Observation:
+    data = {"parent": record.data["parent"]} if record.data.get("parent") else {}
+    return Observation(
+        rule, subject, record.at_ns, state, level, title, message, record.plan, record.run, items=items, data=data
+    )
+
+
+def _good(record: Record, subject: str, *rules: str) -> Iterator[Observation]:
+    for rule in rules:
+        yield Observation(rule, subject, record.at_ns, "good", plan=record.plan, run=record.run)
+
+
+def _space(record: Record, settings: NoticeSettings) -> Iterator[Observation]:
+    free, total = _number(record.data.get("free")), _number(record.data.get("total"))
+    if free is None or not total:
+        return
+    share = free * 100 / total
+    if share >= settings.space:
+        yield from _good(record, vault_subject(record), "space")
+        return
+    level = "error" if share < settings.space / 2 else "warning"
+    message = f"{size_text(free)} of {size_text(total)} are free ({share:.1f}%, wanted are {settings.space:g}%)."
+    yield _bad(record, "space", vault_subject(record), level, f"The vault {record.vault} is nearly full", message)
+
+
+def _health(record: Record) -> Iterator[Observation]:
+    checks = [_mapping(check) for check in record.data.get("checks", ()) if isinstance(check, Mapping)]
+    failed = [check for check in checks if check.get("result") == "fail"]
+    if not failed:
+        yield from _good(record, "health", "health")
+        return
+    level = "critical" if any(check.get("severity") == "critical" for check in failed) else "error"
+    lines = [f"{check.get('name')}: {check.get('message', '')} {check.get('action', '')}".rstrip() for check in failed]
+    items = tuple(str(check.get("name")) for check in failed)
+    title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
+    yield _bad(record, "health", "health", level, title, "\n".join(lines), items=items)
+
+
+def _report(record: Record) -> Iterator[Observation]:
+    text = record.data.get("text")
+    if isinstance(text, str) and text:
+        subject = f"report/{record.id}"
+        title = str(record.data.get("title") or record.message)
+        yield _bad(record, "digest", subject, "info", title, text, state="news")
+
+
+def _delivery(record: Record) -> Iterator[Observation]:
+    channel = str(record.data.get("channel", ""))
+    if record.kind == "notice.sent":
+        yield Observation("channel", f"channel/{channel}", record.at_ns, "good", channel=channel)
+    elif record.data.get("test"):
+        return  # whoever tries a channel out sees it himself
+    elif (_number(record.data.get("attempt")) or 0) >= PERSISTENT or record.data.get("refused"):
+        title = f"The channel {channel} does not work"
+        message = f"{record.data.get('error', '')} What it should have told is tried again."
+        yield Observation(
+            "channel", f"channel/{channel}", record.at_ns, "bad", "error", title, message, channel=channel
+        )
 
 
 def subject_of(operation: str, plan: str, vault: str) -> str:

@@ -181,10 +181,12 @@ def channels_for(rule: str, plan: str, settings: NoticeSettings, *, but: str = "
     others, unless a route says by which: a message about it through itself would never arrive.
     """
     if settings.routes:
+        # These take the place of the failure that they explain.
+        words = {rule, "failed"} if rule in ("damage", "drill", "lock") else {rule}
         wanted = {
             channel
             for route in settings.routes
-            if rule in route.on and (not route.plans or plan in route.plans)
+            if words & route.on and (not route.plans or plan in route.plans)
             for channel in route.to
         }
         if rule == "channel" and not wanted - {but}:

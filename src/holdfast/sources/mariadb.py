@@ -24,10 +24,14 @@ _OPTIONS = {"socket": "socket", "ssl-ca": "ssl-ca", "ssl-cert": "ssl-cert", "ssl
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, and perhaps one database of it. ``options`` go into an option file, never into arguments."""
+    """A server, and perhaps one database of it. ``options`` go into an option file, never into arguments.
+
+    ``alone``: nothing else counts, least of all the user's own option files, which may name another server.
+    """
 
     options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     database: str = ""
+    alone: bool = False
 
     @property
     def label(self) -> str:
@@ -49,7 +53,7 @@ class Server:
         finally:
             os.close(write)
         try:
-            yield f"--defaults-extra-file=/dev/fd/{read}", read
+            yield f"--defaults-{'' if self.alone else 'extra-'}file=/dev/fd/{read}", read
         finally:
             os.close(read)
 
@@ -114,12 +118,12 @@ class MariadbSource:
                 yield run
 
 
-def query(server: Server, sql: str, cancel: Cancel) -> list[str]:
-    """The lines that a query gives. Raises ``HoldfastError`` with what the server said."""
+def query(server: Server, sql: str, cancel: Cancel, *, limit: float = 60.0) -> list[str]:
+    """The lines that a query gives, within ``limit`` seconds. Raises ``HoldfastError`` with what the server said."""
     with server.option_file() as (argument, fd):
         words = [program("mariadb", "mysql"), argument, "--batch", "--raw", "--skip-column-names"]
         try:
-            text = output(words, cancel=cancel, feed=sql.encode("utf-8", "surrogateescape"), inherit=(fd,))
+            text = output(words, cancel=cancel, feed=sql.encode("utf-8", "surrogateescape"), limit=limit, inherit=(fd,))
         except NotFound:
             raise
         except HoldfastError as error:

@@ -36,9 +36,13 @@ _PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, and perhaps one database of it, as libpq's environment variables: nothing of it is ever an argument."""
+    """A server, and perhaps one database of it, as libpq's environment variables: nothing of it is ever an argument.
+
+    ``alone``: nothing else counts, least of all variables of our own environment, which may name another server.
+    """
 
     environ: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    alone: bool = False
 
     @property
     def database(self) -> str:
@@ -57,9 +61,15 @@ class Server:
         host = known.get("PGSERVICE") or known.get("PGHOST", "")
         return "local" if not host or host.startswith(("/", "@")) else host
 
-    def variables(self, database: str = "") -> dict[str, str]:
-        """What a client program needs in its environment to reach ``database`` (default: the one that was named)."""
-        known = {"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT", "15"), "PGAPPNAME": "holdfast"}
+    def variables(self, database: str = "") -> dict[str, str | None]:
+        """What a client program needs in its environment to reach ``database`` (default: the one that was named).
+
+        None: what must not be in it.
+        """
+        known: dict[str, str | None] = {}
+        if self.alone:
+            known.update((name, None) for name in os.environ if name.startswith("PG"))
+        known.update({"PGCONNECT_TIMEOUT": os.environ.get("PGCONNECT_TIMEOUT", "15"), "PGAPPNAME": "holdfast"})
         known.update(self.environ)
         if database:
             known["PGDATABASE"] = database
@@ -138,15 +148,21 @@ def _plain(name: str) -> bool:
     return "=" not in name and "://" not in name
 
 
-def query(server: Server, sql: str, cancel: Cancel, database: str = "") -> list[str]:
-    """The lines that a query gives. Raises ``HoldfastError`` with what the server said."""
-    words = [_psql(), "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-f", "-"]
+def query(
+    server: Server, sql: str, cancel: Cancel, database: str = "", *, limit: float = 60.0, strict: bool = True
+) -> list[str]:
+    """The lines that a query gives, within ``limit`` seconds; not ``strict``: statements that fail are passed over.
+
+    Raises ``HoldfastError`` with what the server said.
+    """
+    words = [_psql(), "-X", "-A", "-t", "-q", "-w", *(("-v", "ON_ERROR_STOP=1") if strict else ()), "-f", "-"]
     try:
         text = output(
             words,
             cancel=cancel,
             environ=server.variables(database or server.database or _MAINTENANCE),
-            feed=sql.encode(),
+            feed=sql.encode("utf-8", "surrogateescape"),
+            limit=limit,
         )
     except NotFound:
         raise

@@ -41,21 +41,33 @@ def look(server: Server, cancel: Cancel, *, replace: bool) -> bool:
     return exists
 
 
-def load(server: Server, pieces: Iterable[bytes], cancel: Cancel, *, replace: bool, owners: bool, stamp: str) -> Loaded:
+def load(
+    server: Server,
+    pieces: Iterable[bytes],
+    cancel: Cancel,
+    *,
+    replace: bool,
+    owners: bool,
+    stamp: str,
+    tablespaces: bool = True,
+) -> Loaded:
     """Load a dump in one transaction: all of it, or the database is as it was before.
 
     With ``replace`` it is loaded into a new database, which then takes the name; the former one is called
     ``NAME_before_STAMP`` from then on, and its users are disconnected at that moment. Without ``owners`` everything
-    belongs to who loads it. Raises ``HoldfastError`` with what PostgreSQL said, and whatever ``pieces`` raises.
+    belongs to who loads it; without ``tablespaces`` it goes to the default one. Raises
+    ``HoldfastError`` with what PostgreSQL said, and whatever ``pieces`` raises.
     """
     exists, name = look(server, cancel, replace=replace), server.database
+    words = [] if owners else ["--no-owner", "--no-privileges"]
+    words += [] if tablespaces else ["--no-tablespaces"]
     if exists and not replace:
-        _restore(server, name, pieces, cancel, owners)
+        _restore(server, name, pieces, cancel, words)
         return Loaded(name, made=False)
     fresh = f"{name}_new_{stamp}"[:63] if exists else name
     _maintain(server, f"CREATE DATABASE {_identifier(fresh)} TEMPLATE template0", cancel)
     try:
-        _restore(server, fresh, pieces, cancel, owners)
+        _restore(server, fresh, pieces, cancel, words)
         if not exists:
             return Loaded(name, made=True)
         kept = f"{name[:40]}_before_{stamp}"
@@ -73,10 +85,10 @@ def load(server: Server, pieces: Iterable[bytes], cancel: Cancel, *, replace: bo
         raise
 
 
-def _restore(server: Server, database: str, pieces: Iterable[bytes], cancel: Cancel, owners: bool) -> None:
+def _restore(server: Server, database: str, pieces: Iterable[bytes], cancel: Cancel, more: list[str]) -> None:
     words = [tool("pg_restore", version(server, cancel), cancel), "--single-transaction", "--exit-on-error"]
     words += ["--no-password", "--format=custom", f"--dbname=dbname={_conninfo(database)}"]
-    words += [] if owners else ["--no-owner", "--no-privileges"]
+    words += more
     try:
         with running(words, cancel=cancel, environ=server.variables(database), feed=True) as run:
             assert run.stdin is not None

@@ -117,13 +117,15 @@ def running(
     argv: Sequence[str | bytes],
     *,
     cancel: Cancel,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str | None] | None = None,
     limit: float | None = None,
     name: str = "",
     feed: bool = False,
     inherit: Sequence[int] = (),
+    folder: str | bytes | None = None,
 ) -> Iterator[Running]:
-    """Start a program. ``environ`` is added to ours (secrets go there, never into ``argv``); ``limit`` is in seconds.
+    """Start a program, in ``folder``. ``environ`` is added to ours (secrets go there, never into ``argv``; None takes a
+    variable away); ``limit`` is in seconds.
 
     It runs in a session of its own, and nothing of that session is left when the context is left; on Linux it is killed
     when we are. With ``feed`` its
@@ -131,13 +133,15 @@ def running(
     ``NotFound`` where there is no such program.
     """
     name = name or os.fsdecode(os.path.basename(argv[0]))
+    variables = {**os.environ, **(environ or {})}
     try:
         child = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(environ or {})},
+            env={key: value for key, value in variables.items() if value is not None},
+            cwd=folder,
             start_new_session=True,
             pass_fds=inherit,
             preexec_fn=_tie(),
@@ -157,7 +161,7 @@ def output(
     argv: Sequence[str | bytes],
     *,
     cancel: Cancel,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str | None] | None = None,
     limit: float | None = 60.0,
     feed: bytes = b"",
     inherit: Sequence[int] = (),

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from holdfast.files.chosen import Chosen
 from holdfast.files.entry import Entry
 from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
 from holdfast.sources.base import Source
+from holdfast.vaults.proven import Proven, Proving
+
+if TYPE_CHECKING:
+    from holdfast.sources.onescan import OneScan
 
 
 class Outcome(StrEnum):
@@ -83,6 +88,7 @@ class BackupOptions:
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
     ``estimate`` counts everything meanwhile, so that ticks carry totals. ``sources`` are databases and programs whose
     output is saved below ``/.holdfast/databases``; ``sqlite`` saves SQLite files among the paths consistently.
+    ``scan``: what backups of the same paths and rules into other vaults, in the same run, found in directories.
     """
 
     paths: tuple[bytes, ...]
@@ -104,6 +110,7 @@ class BackupOptions:
     program: str = "holdfast"
     sources: tuple[Source, ...] = ()
     sqlite: bool = False
+    scan: OneScan | None = None
 
 
 @dataclass(slots=True)
@@ -156,12 +163,13 @@ class RestoreOptions:
     names it; folders above what the backup saved are left alone. What is written was always verified against its hash;
     ``verify`` reads every written file back from the disk as well. ``owner`` restores owner and group (True: a failure
     is a problem; False: the files belong to who restores; None: owner and group as root, else the group if possible).
+    ``proving`` reads every file back as it is written, and compares it, which costs less than ``verify``.
     """
 
     target: bytes
     path: bytes = b""
     in_place: bool = False
-    include: Rules | None = None
+    include: Rules | Chosen | None = None
     exclude: Rules | None = None
     overwrite: Overwrite = Overwrite.ALWAYS
     delete: bool = False
@@ -170,6 +178,7 @@ class RestoreOptions:
     sparse: bool = True
     owner: bool | None = None
     workers: int | None = None
+    proving: Proving | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +198,7 @@ class RestoreSummary:
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     actions: list[tuple[str, bytes]] = field(default_factory=list)
+    proven: Proven = field(default_factory=Proven)
 
 
 @dataclass(frozen=True, slots=True)

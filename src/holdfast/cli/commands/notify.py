@@ -30,9 +30,10 @@ def command() -> None:
 
 
 @command.command("send")
+@click.option("--now", is_flag=True, help="Try again at once what failed before.")
 @shared(vault=False)
 @click.pass_obj
-def send(common: Common) -> int:
+def send(common: Common, now: bool) -> int:
     """Look at what happened, or did not, and send what is due.
 
     Every command that does work does so at its end; timers call this for what nobody's command finds out: that a plan
@@ -42,7 +43,7 @@ def send(common: Common) -> int:
 
     with session(common) as here:
         common.afterwards = None
-        told = send_notices(here.context, seconds=SECONDS)
+        told = send_notices(here.context, seconds=SECONDS, now=now)
         return _show_told(here.console, told)
 
 
@@ -57,8 +58,10 @@ def _show_told(console: Console, told: Told) -> int:
         elif not console.quiet:
             console.line(f"{attempt.channel}: {text.lines(attempt.title)}")
     good = len(told.attempts) - len(failed)
-    console.remark(f"{text.plural(good, 'message')} sent, {len(failed)} failed; {_open(len(told.open))}")
-    console.event("summary", outcome="failed" if failed else "ok", sent=good, failed=len(failed), open=len(told.open))
+    counts = {"sent": good, "failed": len(failed), "waiting": told.waiting, "open": len(told.open)}
+    wait = f", {told.waiting:,} wait" if told.waiting else ""
+    console.remark(f"{text.plural(good, 'message')} sent, {len(failed)} failed{wait}; {_open(len(told.open))}")
+    console.event("summary", outcome="failed" if failed else "ok", **counts)
     return TEMPORARY if failed else OK
 
 

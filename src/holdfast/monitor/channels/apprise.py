@@ -15,7 +15,8 @@ from holdfast.monitor.channels.web import refusal
 _TYPES = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}
 _PRIORITIES = {"info": "low", "warning": "default", "error": "high", "critical": "max"}
 _TAGS = {"info": "white_check_mark", "warning": "warning", "error": "x", "critical": "rotating_light"}
-_STATUS = re.compile(r"error=([1-5][0-9]{2})\b")
+_STATUS = re.compile(r"error=([1-5][0-9]{2})(?:[0-9]{2})?\b")
+"""An HTTP status, or one of ntfy's own codes, which begin with it: 40101, 42901."""
 _NTFY_BYTES = 3800
 """ntfy makes a file of what is longer than 4,096 bytes, JSON around it included."""
 

@@ -111,6 +111,8 @@ class Execution:
         summary.bytes_read += written.read
         summary.links += written.links
         summary.others += written.others
+        if written.proven is not None:
+            summary.proven.add(written.proven)
         known = self._failed
         for note in written.notes:
             if not (note[1] in known and note[1] in self._identities):  # of a shared file every worker tells

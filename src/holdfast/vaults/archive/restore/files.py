@@ -17,6 +17,7 @@ from holdfast.kernel.errors import Unavailable
 from holdfast.vaults.archive.restore.survey import Job
 from holdfast.vaults.archive.restore.tasks import Meta, join
 from holdfast.vaults.base import Overwrite
+from holdfast.vaults.witness import Witness
 
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PRIVATE = 0o600
@@ -31,10 +32,11 @@ class FileWriter:
     Nothing is flushed to the disk: after a power loss a restore has to be run again, as with any copying tool.
     """
 
-    def __init__(self, job: Job, target: Target) -> None:
+    def __init__(self, job: Job, target: Target, witness: Witness | None = None) -> None:
         self._directory = target.directory
         self._sparse = job.options.sparse
         self._verify = job.options.verify
+        self._witness = witness
         self._owner = job.options.owner
         self._replace = job.options.overwrite != Overwrite.NEVER
         self._chown = job.is_root if self._owner is None else self._owner
@@ -68,6 +70,8 @@ class FileWriter:
                 problems = self._finish(fd, meta, born)
                 if self._verify:
                     read_back(fd, ((identifier, size),))
+                if self._witness is not None:
+                    self._witness.whole(fd, join(folder, name), data, meta[3])
                 if self._replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
                 else:

@@ -18,6 +18,7 @@ from holdfast.vaults.archive.restore.packs import PackReader
 from holdfast.vaults.archive.restore.survey import Job
 from holdfast.vaults.archive.restore.tasks import Big, Finish, WriteParts, Written
 from holdfast.vaults.base import Overwrite
+from holdfast.vaults.witness import Witness
 
 Identity = tuple[int, int]
 """Device and inode of a temporary file, by which another process knows that it opened the right one."""
@@ -99,16 +100,19 @@ class Temporaries:
 class PartWriter:
     """Does the tasks of one process that concern bigger files."""
 
-    def __init__(self, job: Job, temporaries: Temporaries, reader: PackReader) -> None:
+    def __init__(self, job: Job, temporaries: Temporaries, reader: PackReader, witness: Witness | None = None) -> None:
         self._cancel = job.cancel
         self._options = job.options
         self._temporaries = temporaries
         self._reader = reader
+        self._witness = witness
+        self._bigs: dict[bytes, Big] = {}
         self._write = write_sparse if job.options.sparse else write_at
 
     def write(self, task: WriteParts, written: Written) -> None:
         """Write the parts in this pack; files that are wholly in this task are finished, of the others is told."""
         written.current = task.bigs[-1].path
+        self._bigs = {big.path: big for big in task.bigs}
         failed = dict.fromkeys(task.failed, "given up")
         identities = dict(task.shared)
         for big in task.bigs:
@@ -156,6 +160,9 @@ class PartWriter:
         fd = self._temporaries.opened(path, identity)
         try:
             self._write(fd, at, data)
+            if self._witness is not None:
+                big = self._bigs[path]
+                self._witness.part(fd, path, at, data, big.size, big.meta[3])
         except OSError as error:
             raise translated(error, "write", path) from error
 
@@ -168,6 +175,8 @@ class PartWriter:
             self._temporaries.abandon(big.path)
             written.fail(big.path, error)
             return
+        if self._witness is not None:
+            self._witness.finished(big.path, big.size, big.meta[3])
         written.files += 1
         written.size += big.size
         written.notes += [("failed", big.path, problem) for problem in problems]

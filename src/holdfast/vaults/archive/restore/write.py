@@ -29,6 +29,7 @@ from holdfast.vaults.archive.restore.tasks import (
     join,
 )  # fmt: skip
 from holdfast.vaults.base import Overwrite
+from holdfast.vaults.witness import Witness
 
 _FORMATS = {"dev": stat.S_IFBLK, "chardev": stat.S_IFCHR}
 _EMPTY_ID = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")  # SHA-256 of nothing
@@ -79,8 +80,10 @@ class Writer:
         self.target = Target(job.root, replace=job.options.overwrite != Overwrite.NEVER)
         self.temporaries = Temporaries(job, self.target)
         self._reader = PackReader(job.repository)
-        self._files = FileWriter(job, self.target)
-        self._parts = PartWriter(job, self.temporaries, self._reader)
+        proving = job.options.proving
+        self._witness = None if proving is None else Witness(proving, job.base)
+        self._files = FileWriter(job, self.target, self._witness)
+        self._parts = PartWriter(job, self.temporaries, self._reader, self._witness)
 
     def write(self, task: Task) -> Written:
         """Do one task."""
@@ -95,6 +98,8 @@ class Writer:
         elif isinstance(task, WritePlain):
             self._plain(task, written)
         written.read, self._reader.bytes_read = self._reader.bytes_read, 0
+        if self._witness is not None:
+            written.proven = self._witness.take()
         return written
 
     def close(self) -> None:

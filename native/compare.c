@@ -1,0 +1,95 @@
+/* What a file gives back, compared with bytes that are known; and the file's original, if it is unchanged, as well. */
+#include "native.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#ifdef __APPLE__
+#define MTIME(st) ((st).st_mtimespec)
+#else
+#define MTIME(st) ((st).st_mtim)
+#endif
+#ifndef O_NOATIME
+#define O_NOATIME 0
+#endif
+
+#define STEP (256 << 10) /* what fits into the cache of a core */
+
+enum { OTHER = 0, SAME = 1, ORIGINAL_CHANGED = 2, ORIGINAL_SAME = 3, ORIGINAL_DIFFERS = 4 };
+
+/* 1: the file holds the bytes at that place; 0: it does not; -1 with errno. */
+static int holds(int fd, const char *data, size_t size, off_t at, char *buffer)
+{
+    while (size > 0) {
+        ssize_t got = pread(fd, buffer, size < STEP ? size : STEP, at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -1;
+        if (got == 0 || memcmp(buffer, data, (size_t)got) != 0)
+            return 0;
+        data += got;
+        at += got;
+        size -= (size_t)got;
+    }
+    return 1;
+}
+
+static int with_original(const char *path, const char *data, size_t length, off_t at, long long size,
+                         long long mtime_ns, char *buffer)
+{
+    struct stat st;
+    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    if (lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || (long long)st.st_size != size)
+        return ORIGINAL_CHANGED;
+    if (MTIME(st).tv_sec != mtime_ns / 1000000000 - (mtime_ns % 1000000000 < 0) ||
+        MTIME(st).tv_nsec != (mtime_ns % 1000000000 + 1000000000) % 1000000000)
+        return ORIGINAL_CHANGED;
+    int fd = open(path, flags | O_NOATIME);
+    if (fd < 0 && errno == EPERM && O_NOATIME)
+        fd = open(path, flags); /* O_NOATIME is for the owner only */
+    if (fd < 0)
+        return ORIGINAL_CHANGED;
+    int same = holds(fd, data, length, at, buffer);
+    close(fd);
+    return same < 0 ? ORIGINAL_CHANGED : same ? ORIGINAL_SAME : ORIGINAL_DIFFERS;
+}
+
+/* compare(fd, at, data, path | None, size, mtime_ns) -> int; see module.c */
+PyObject *compare(PyObject *module, PyObject *arguments)
+{
+    int fd, found;
+    long long at, size, mtime_ns;
+    Py_buffer data;
+    const char *path;
+    Py_ssize_t length;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "iLy*z#LL:compare", &fd, &at, &data, &path, &length, &size, &mtime_ns))
+        return NULL;
+    size_t count = (size_t)data.len;
+    char *buffer = malloc(count < STEP ? count + 1 : STEP);
+    if (buffer == NULL) {
+        PyBuffer_Release(&data);
+        return PyErr_NoMemory();
+    }
+    Py_BEGIN_ALLOW_THREADS
+    found = holds(fd, data.buf, count, (off_t)at, buffer);
+    if (found == 1 && at + (long long)count == size) {
+        ssize_t more = pread(fd, buffer, 1, (off_t)size);
+        found = more < 0 ? -1 : more == 0 ? SAME : OTHER;
+    }
+    if (found == SAME && path != NULL)
+        found = strlen(path) != (size_t)length
+                    ? ORIGINAL_CHANGED
+                    : with_original(path, data.buf, count, (off_t)at, size, mtime_ns, buffer);
+    Py_END_ALLOW_THREADS
+    free(buffer);
+    PyBuffer_Release(&data);
+    return found < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(found);
+}
