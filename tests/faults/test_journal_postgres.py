@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +17,11 @@ from holdfast.monitor.journal import Journal
 from holdfast.monitor.outbox import Outbox
 from holdfast.monitor.salvage import open_sound
 
-_numbers = iter(range(1000))
-
 
 @pytest.fixture
 def url(postgres: Postgres) -> Iterator[str]:
     """A database of its own."""
-    name = f"journal{next(_numbers)}"
+    name = f"journal{secrets.token_hex(6)}"
     postgres.sql(f"CREATE DATABASE {name}")
     yield postgres.url(name)
 

@@ -1,4 +1,4 @@
-"""Take one consistent copy of a live SQLite file by the online backup API, and check it."""
+"""Take one consistent copy of a live SQLite file by the online backup API, which is checked while it is read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 from holdfast.format.node import Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.sources.sqlite import JOURNAL, WAL, Unfit, file_head
+from holdfast.sources.sqlitecheck import Checking
 
 WAIT = 5.0
 """Seconds that a locked database is waited for (the default of SQLite's own bindings for Python)."""
@@ -31,16 +32,16 @@ _SCRATCH = "holdfast-sqlite-"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A consistent copy of ``size`` bytes in an open file; ``check`` is ``ok`` or what the integrity check found."""
+    """A consistent copy of ``size`` bytes in an open file, and its integrity check, which goes on meanwhile."""
 
     fd: int
     size: int
-    check: str
+    check: Checking
 
 
 @contextmanager
 def consistent_copy(path: bytes, st: Stat, cancel: Cancel, wait: float = WAIT) -> Iterator[Copy]:
-    """Copy a live database as of one instant, write-ahead log included, into a scratch file, and check it.
+    """Copy a live database as of one instant, write-ahead log included, into a scratch file, and begin to check it.
 
     In write-ahead mode writers go on meanwhile. Nothing is written into the database: it is opened read-only (or, with
     a log still to be made, in the way that removes the log again). Raises ``Unfit`` and ``Cancelled``. The scratch file
@@ -56,21 +57,16 @@ def consistent_copy(path: bytes, st: Stat, cancel: Cancel, wait: float = WAIT) -
                 _copy(live, scratch, cancel, wait)
             if os.lstat(path).st_ino != st.st_ino:
                 raise Unfit("was replaced while it was being saved", failed=True)
-            check = _check(scratch)
             fd = os.open(scratch, os.O_RDONLY | os.O_CLOEXEC)
         except sqlite3.Error as error:
             raise _translated(error, wait) from error
         except OSError as error:
             raise Unfit(error.strerror or str(error), failed=True) from error
         try:
-            yield Copy(fd, os.fstat(fd).st_size, check)
+            with Checking(scratch) as check:
+                yield Copy(fd, os.fstat(fd).st_size, check)
         finally:
             os.close(fd)
-
-
-def check_file(path: bytes) -> str:
-    """``ok``, or what is wrong with a database that nobody uses."""
-    return _check(path)
 
 
 def connect(path: bytes, mode: str) -> sqlite3.Connection:
@@ -136,15 +132,6 @@ class _Minder:
 
 
 _LOCKED = "another program kept it locked for {:g} s"
-
-
-def _check(path: bytes) -> str:
-    try:
-        with closing(connect(path, "immutable=1")) as database:
-            database.execute("PRAGMA trusted_schema = 0")
-            return str(database.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    except sqlite3.Error as error:
-        return str(error)
 
 
 def _translated(error: sqlite3.Error, wait: float) -> Unfit:

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, Invalid, Locked
 from holdfast.sources.sqlite import COMPANIONS
-from holdfast.sources.sqlitecopy import check_file, connect
+from holdfast.sources.sqlitecheck import check_file
+from holdfast.sources.sqlitecopy import connect
 
 
 def look(path: bytes, *, replace: bool) -> bool:

@@ -68,7 +68,7 @@ class ContentReader:
             have = 0
             while have < len(view) and (count := os.readv(fd, [view[have:]])):
                 have += count
-            ids += [self._store.add_data(view[at : min(at + block, have)]) for at in range(0, have, block)]
+            ids += self._store.add_all([view[at : min(at + block, have)] for at in range(0, have, block)])
             total += have
             if have < len(view):
                 return ids, total

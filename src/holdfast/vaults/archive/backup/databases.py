@@ -115,15 +115,16 @@ class Databases:
                     blobs, size = self._reader.save(copy.fd, copy.size)
                 else:
                     blobs, size = self._reader.save_blocks(copy.fd, block_size(copy.size))
+                check = copy.check.result(self._cancel)
         except sqlite.Unfit as unfit:
             beside.release(name)
             frame.memoize = frame.memoize and not unfit.failed
             self._tell("failed" if unfit.failed else "warning", path, f"{unfit}: {AS_PLAIN}")
             return None
-        if copy.check == "ok":
+        if check == "ok":
             self._tell("checked", path, "integrity check: ok")
         else:
-            self._tell("warning", path, f"saved, but its integrity check found: {copy.check}")
+            self._tell("warning", path, f"saved, but its integrity check found: {check}")
         owner = self._names.user(st.st_uid), self._names.group(st.st_gid)
         stat = seen._replace(st_nlink=st.st_nlink)
         return Saved(self._nodes.file(name, stat, *owner, read_xattrs(path), blobs, size), size, size)
