@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     begun = threading.Event()
 
     class Slow(sqlite3.Connection):
-        def execute(self, sql: str, *words: object) -> sqlite3.Cursor:
+        def execute(self, sql: str, *words: Any) -> sqlite3.Cursor:
             if "integrity_check" in sql:
                 begun.set()
                 sql = HOURS
