@@ -15,7 +15,6 @@ from click.exceptions import Abort, ClickException, Exit
 
 from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
-from holdfast.app.settle import settle
 from holdfast.cli.console import Console
 from holdfast.cli.logging import log_surprise, with_log
 from holdfast.cli.options import Common
@@ -89,7 +88,10 @@ def session(common: Common, *, hard: bool = False) -> Iterator[Session]:
 
 def _end(context: Context, end_log: Callable[[], None]) -> None:
     try:
-        settle(context)
+        if context.recorder.outbox is not None:
+            from holdfast.app.settle import settle
+
+            settle(context)
     finally:
         end_log()
 

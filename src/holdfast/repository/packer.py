@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -248,7 +247,11 @@ def spool_folder(storage: Storage) -> str:
     folder = storage.staging()
     if folder is None and isinstance(storage, Copies):
         folder = storage.spool()
-    return folder or tempfile.gettempdir()
+    if folder:
+        return folder
+    import tempfile  # 6 ms, and whoever only reads does without
+
+    return tempfile.gettempdir()
 
 
 def sweep_spool(storage: Storage, tag: str, now_ns: int) -> None:
@@ -266,6 +269,8 @@ def sweep_spool(storage: Storage, tag: str, now_ns: int) -> None:
 def _spool(folder: str, tag: str) -> tuple[int, str]:
     """A private file to build a pack in."""
     try:
+        import tempfile
+
         return tempfile.mkstemp(prefix=f"{SPOOL_PREFIX}{tag}", dir=folder)
     except OSError as error:
         raise translate(error, folder) from error
