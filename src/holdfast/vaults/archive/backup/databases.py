@@ -31,10 +31,16 @@ class Beside:
     __slots__ = ("databases", "encrypted", "left_out")
 
     def __init__(self, items: Sequence[Item], dir_fd: int | None) -> None:
+        self.databases: dict[bytes, list[Item]] = {}
+        self.left_out: set[bytes] = set()
+        self.encrypted: Sequence[bytes] = ()
+        # Made for every directory of every backup: nearly all of them have nothing of the kind.
+        beside = [item.name for item in items if item.name.endswith(sqlite.COMPANIONS)]
+        if not beside:
+            return
         self.databases = sqlite.companions(items, dir_fd)
         self.left_out = {item.name for found in self.databases.values() for item in found}
-        self.encrypted: Sequence[bytes] = ()
-        if any(item.name.endswith(sqlite.WAL) and item.name not in self.left_out for item in items):
+        if any(name.endswith(sqlite.WAL) and name not in self.left_out for name in beside):
             self.encrypted = sqlite.looks_encrypted(items, dir_fd)
 
     @classmethod

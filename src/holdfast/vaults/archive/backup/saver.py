@@ -171,11 +171,12 @@ class Saver:
     def _keep_known(self, frame: Frame, listing: Listing, beside: Beside | None) -> None:
         """Everything here is as the memo knows it: count it, and wait for the subdirectories."""
         counts = self._report.counts
+        left_out = beside.left_out if beside else ()
         for item in listing.items:
             kind = item.stat.st_mode & _KIND
             if kind == _DIR:
                 frame.subtrees.append((0, None))
-            elif kind == _FILE and not (beside and item.name in beside.left_out):
+            elif kind == _FILE and not (left_out and item.name in left_out):
                 counts.files_unmodified += 1
                 counts.total_bytes += item.stat.st_size
                 if self._job.verbose:
