@@ -31,11 +31,13 @@ _SCRATCH = "holdfast-sqlite-"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A consistent copy of ``size`` bytes in an open file; ``check`` is ``ok`` or what the integrity check found."""
+    """A consistent copy of ``size`` bytes in an open file, alone in a folder at ``path``; ``check`` is ``ok`` or what
+    the integrity check found."""
 
     fd: int
     size: int
     check: str
+    path: bytes
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def consistent_copy(path: bytes, st: Stat, cancel: Cancel, wait: float = WAIT) -
         except OSError as error:
             raise Unfit(error.strerror or str(error), failed=True) from error
         try:
-            yield Copy(fd, os.fstat(fd).st_size, check)
+            yield Copy(fd, os.fstat(fd).st_size, check, scratch)
         finally:
             os.close(fd)
 

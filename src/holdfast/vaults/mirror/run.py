@@ -23,6 +23,7 @@ from holdfast.vaults.mirror.here import SALT, Here
 from holdfast.vaults.mirror.records import NO_HASH, Record, stamp, stamp_here
 from holdfast.vaults.mirror.state import Directory, State
 from holdfast.vaults.mirror.walk import Walk
+from holdfast.vaults.standin import SALT as DATABASES
 
 SNAPSHOT = "snapshot"
 """The name of the fact that describes the mirror as the one snapshot that it is."""
@@ -69,10 +70,11 @@ class _Run:
         try:
             last = state.fact(SNAPSHOT)
             summary.parent = None if last is None else SnapshotId(bytes.fromhex(last["id"]))
+            salt = SALT + DATABASES * options.sqlite
             walk = Walk(
-                Lister(options.rules, SALT, own_folder(self._root), self._devices(sources), options.verbose),
+                Lister(options.rules, salt, own_folder(self._root), self._devices(sources), options.verbose),
                 here, state, self._telling, self._cancel, self._clock,
-                force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty,
+                force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty, sqlite=options.sqlite,
                 workers=default_size(0) if options.workers is None else options.workers,
             )  # fmt: skip
             try:

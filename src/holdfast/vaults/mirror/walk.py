@@ -14,12 +14,14 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailable
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_directory
 from holdfast.vaults.marker import FOLDER
+from holdfast.vaults.mirror.databases import Databases
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
 from holdfast.vaults.mirror.state import Directory, State
+from holdfast.vaults.standin import is_stand_in
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -58,6 +60,7 @@ class Walk:
         force: bool,
         dry_run: bool,
         allow_empty: bool,
+        sqlite: bool = False,
         workers: int = 0,
     ) -> None:
         """``workers``: processes that copy files, once there are many to copy; 0: this one does."""
@@ -72,6 +75,7 @@ class Walk:
         self._allow_empty = allow_empty
         self._entries = Entries(here, telling, force=force, dry_run=dry_run)
         self._entries.defer = self._defer
+        self._databases = Databases(self._entries, telling, cancel, on=sqlite, dry_run=dry_run)
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
         self._copies = 0
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
@@ -247,6 +251,7 @@ class Walk:
         for name, why in listing.reasons:
             telling.excluded(frame.source(name), why)
         frame.key = listing.key
+        listing = listing._replace(items=self._databases.listed(frame, fd, listing.items))
         if row is not None and not self._force and listing.key and (row.source, row.here) == (listing.key, key):
             return self._keep(frame, listing, row)
         known = self._state.items(frame.here) if row is not None else {}
@@ -266,6 +271,7 @@ class Walk:
                     children.append(self._child(frame, item, before, record))
             else:
                 act = self._entries.file if kind == _FILE else self._entries.other
+                act = self._databases.save if is_stand_in(item) else act
                 self._tried(frame, name, act, frame, fd, item, before, record)
                 if name in frame.deferred:
                     continue

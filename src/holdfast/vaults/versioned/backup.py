@@ -60,7 +60,8 @@ class _Backup:
         draft = Draft(self._layout, self._index, self._tell, dry_run=options.dry_run)
         tally = Tally(summary, self._tell, self._emit, verbose=options.verbose, every=options.dry_run)
         scan = Scan(
-            self._index, draft, self._lister(), tally, force=options.force, allow_empty=options.allow_empty,
+            self._index, draft, self._lister(), tally,
+            force=options.force, allow_empty=options.allow_empty, sqlite=options.sqlite,
             clock=self._clock, cancel=self._cancel,
         )  # fmt: skip
         snapshots = self._index.snapshots()
@@ -119,7 +120,8 @@ class _Backup:
                     devices.add(os.lstat(path).st_dev)
         own = os.stat(self._layout.root)
         return Lister(
-            self._options.rules, salt(), frozenset(((own.st_dev, own.st_ino),)), frozenset(devices),
+            self._options.rules, salt(sqlite=self._options.sqlite),
+            frozenset(((own.st_dev, own.st_ino),)), frozenset(devices),
             self._options.verbose,
         )  # fmt: skip
 

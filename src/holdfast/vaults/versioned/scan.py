@@ -12,6 +12,8 @@ from holdfast.files.rules import Scope
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, list_directory, open_directory
+from holdfast.vaults.standin import SALT as DATABASES
+from holdfast.vaults.standin import StandIns
 from holdfast.vaults.versioned.compare import Comparison, is_fresh
 from holdfast.vaults.versioned.draft import Draft, version_of
 from holdfast.vaults.versioned.index import Index
@@ -31,6 +33,7 @@ class Scan:
         *,
         force: bool,
         allow_empty: bool,
+        sqlite: bool,
         clock: Clock,
         cancel: Cancel,
     ) -> None:
@@ -41,7 +44,10 @@ class Scan:
         self._clock = clock
         self._cancel = cancel
         self._names = Names()
-        self._comparison = Comparison(index, draft, tally, self._names, force=force, allow_empty=allow_empty)
+        self._stand_ins = StandIns(cancel, tally.tell, on=sqlite)
+        self._comparison = Comparison(
+            index, draft, tally, self._names, self._stand_ins, force=force, allow_empty=allow_empty
+        )
         self._listings = {} if force else index.listings()
         self._above: set[bytes] = set()
 
@@ -57,7 +63,10 @@ class Scan:
                 if not listing.items:
                     self._tally.tell("failed", path, "vanished, or is a socket")
                     return
-                entered = self._comparison.item(fd, folder, listing.items[0], known, self._clock.now_ns())
+                entered = False
+                for item in self._stand_ins.named(folder, listing.items[0]):
+                    known = known if item.name == name else self._index.one(folder, item.name)
+                    entered = self._comparison.item(fd, folder, item, known, self._clock.now_ns())
             finally:
                 os.close(fd)
             if not entered:
@@ -97,17 +106,18 @@ class Scan:
         for name, why in listing.reasons:
             self._tally.tell("excluded", join(path, name), why)
         key = listing.key
+        items = self._stand_ins.listed(fd, path, listing.items)
         if self._listings.get(path) == key:
-            return self._unchanged(path, listing.items)
+            return self._unchanged(path, items)
         known = {version.name: version for version in self._index.at(path)}
-        found = {item.name for item in listing.items}
+        found = {item.name for item in items}
         failed = self._tally.trouble
         for version in known.values():
             if version.name not in found:
                 self._comparison.remove(path, version)
         folders = []
         fresh = False
-        for item in listing.items:
+        for item in items:
             if self._comparison.item(fd, path, item, known.get(item.name), began):
                 folders.append(item.name)
             fresh = fresh or is_fresh(item.stat, began)
@@ -153,9 +163,9 @@ class Scan:
                 self._draft.add(Change(folder, name, before, after))
 
 
-def salt() -> bytes:
+def salt(*, sqlite: bool = False) -> bytes:
     """Listings of another way of comparing are not trusted."""
-    return blake2b(b"versioned 1", digest_size=16).digest()
+    return blake2b(b"versioned 1" + DATABASES * sqlite, digest_size=16).digest()
 
 
 def _open_parent(path: bytes) -> int:
