@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from holdfast.kernel.cancel import Cancel
@@ -10,7 +11,7 @@ from holdfast.sources.sqlite import Plain, Unfit
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import Frame, Telling
 from holdfast.vaults.mirror.records import Record, stamp, unstamp
-from holdfast.vaults.standin import StandIns, attributes
+from holdfast.vaults.standin import StandIns, attributes, is_stand_in
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -30,6 +31,12 @@ class Databases:
         if frame.only is None:
             return self._stand_ins.listed(fd, frame.source(b"")[:-1], items)
         return [one for item in items for one in self._stand_ins.named(frame.source(b"")[:-1], item)]
+
+    def way(self, item: Item) -> Callable[[Frame, int, Item, Stat | None, Record | None], None]:
+        """What has to be done to something that is no directory."""
+        if item.stat.st_mode & 0o170000 != 0o100000:
+            return self._entries.other
+        return self.save if is_stand_in(item) else self._entries.file
 
     def save(self, frame: Frame, fd: int, item: Item, before: Stat | None, record: Record | None) -> None:
         """Like ``Entries.file``, for what is a database in use."""

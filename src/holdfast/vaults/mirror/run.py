@@ -72,7 +72,9 @@ class _Run:
             summary.parent = None if last is None else SnapshotId(bytes.fromhex(last["id"]))
             salt = SALT + DATABASES * options.sqlite
             walk = Walk(
-                Lister(options.rules, salt, own_folder(self._root), self._devices(sources), options.verbose),
+                Lister(
+                    options.rules, salt, own_folder(self._root), self._devices(sources), options.verbose, options.scan
+                ),
                 here, state, self._telling, self._cancel, self._clock,
                 force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty, sqlite=options.sqlite,
                 workers=default_size(0) if options.workers is None else options.workers,
