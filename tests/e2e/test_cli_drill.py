@@ -246,7 +246,7 @@ def test_dumps_of_mariadb_are_loaded_into_a_server_of_its_own(cli: Cli, plan: An
     (found,) = done.summary["databases"]
     assert (found["kind"], found["rows"]) == ("mariadb", {"a `b": 70})
     assert [query["ok"] for query in found["queries"]] == [True, True]
-    assert not any("changed at their source" in sentence for sentence in done.summary["unproven"])  # a dump has none
+    assert not any("changed at their source" in sentence for sentence in done.summary["not_proven"])  # a dump has none
 
 
 @pytest.mark.parametrize("kind", ["mirror", "versioned"])
