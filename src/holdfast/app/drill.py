@@ -299,7 +299,8 @@ def _unproven(proof: Proof, databases: Sequence[DatabaseProof], request: DrillRe
     apart = proof.restored.proven.changed
     if apart:
         found.append(
-            f"{apart:,} files are gone or changed at their source since: they were compared with the vault only."
+            f"{apart:,} {'file is' if apart == 1 else 'files are'} gone or changed at their source since, and compared "
+            "with the vault only."
         )
     found.append("Permissions, owners and times were set as saved, but not compared.")
     return found

@@ -222,6 +222,7 @@ class _Run:
             and os.path.lexists(self._root + path)
         ]  # fmt: skip
         paths = [os.fsdecode(path) for path in sorted((*sources, *kept))]
+        files, size = state.totals() if kept else (summary["total_files"], summary["total_bytes"])
         ended = clock.now_ns()
         fields = {
             "time": format_time(ns, clock.utc_offset(ns)),
@@ -238,8 +239,8 @@ class _Run:
                 "backup_start": format_time(ns, clock.utc_offset(ns)),
                 "backup_end": format_time(ended, clock.utc_offset(ended)),
                 **{name: summary[name] for name in _COUNTS},
-                "total_files_processed": summary["total_files"],
-                "total_bytes_processed": summary["total_bytes"],
+                "total_files_processed": files,
+                "total_bytes_processed": size,
             },
         }
         identifier = sha256(self._marker.id + json.dumps(fields).encode()).digest()
