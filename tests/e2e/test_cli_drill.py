@@ -234,16 +234,39 @@ def test_dumps_of_mariadb_are_loaded_into_a_server_of_its_own(cli: Cli, plan: An
     mariadb.sql("CREATE DATABASE IF NOT EXISTS drilled")
     mariadb.sql("CREATE OR REPLACE TABLE `a ``b` (id int PRIMARY KEY)", "drilled")
     mariadb.sql("INSERT INTO `a ``b` SELECT seq FROM seq_1_to_70", "drilled")
+    mariadb.sql("CREATE OR REPLACE VIEW seen AS SELECT * FROM `a ``b`", "drilled")  # runs as tester, whom nobody saves
     (cli.home / ".my.cnf").write_text(mariadb.my_cnf)
     plan(
         f'databases: [{{mariadb: {{url: "{mariadb.url("drilled")}"}}}}]',
-        'drill: {queries: {drilled: "select count(*) = 70 from `a ``b`"}}',
+        'drill: {queries: {drilled: ["select count(*) = 70 from `a ``b`", "select count(*) = 70 from seen"]}}',
     )
     assert cli("backup", "docs", **PASSWORD).code == 0
     done = drill(cli, "docs", "--json")
     assert done.code == 0, done.out + done.err
     (found,) = done.summary["databases"]
-    assert (found["kind"], found["rows"], found["queries"][0]["ok"]) == ("mariadb", {"a `b": 70}, True)
+    assert (found["kind"], found["rows"]) == ("mariadb", {"a `b": 70})
+    assert [query["ok"] for query in found["queries"]] == [True, True]
+    assert not any("changed at their source" in sentence for sentence in done.summary["not_proven"])  # a dump has none
+
+
+@pytest.mark.parametrize("kind", ["mirror", "versioned"])
+def test_what_a_vault_of_plain_files_never_takes_is_no_damage(cli: Cli, plan: Any, documents: Path, kind: str) -> None:
+    plan("databases: [{command: {name: app, run: echo one}}]", 'drill: {queries: {app: "select 1"}}', kind=kind)
+    assert cli("backup", "docs").code == 0
+    done = drill(cli, "docs", "--json")
+    assert done.code == 3, done.out + done.err
+    assert done.summary["databases"][0]["ok"] is None and not done.summary["damage"]
+
+
+def test_a_mirror_of_several_plans_is_proven_for_each(cli: Cli, plan: Any, documents: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("x")
+    plan(kind="mirror")
+    assert cli("backup", "docs").code == 0
+    assert cli("backup", tmp_path / "other", "--to", "one").code == 0
+    done = drill(cli, "docs", "--json")
+    assert done.code == 0
+    assert done.summary["files"] == done.summary["files_total"] > 1  # of all that the mirror holds
 
 
 def test_a_database_that_a_killed_drill_left_is_dropped(

@@ -116,7 +116,7 @@ def drill(context: Context, request: DrillRequest, before: Callable[[], Sequence
             emit=context.emit,
             cancel=context.cancel,
         )
-        databases = _databases(context, scratch, root, proof, request)
+        databases = _databases(context, scratch, root, proof, request, vault.kind)
         previous = before()
         compare_rows(databases, rows_before(previous, snapshot.time_ns))
         commands = run_commands(context, root, snapshot, request.plan_name, request.commands)
@@ -176,8 +176,13 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
     snapshots = readable_snapshots(vault, context.emit)
     plan = request.plan
     if plan is not None and request.snapshot in ("latest", "random"):
-        own = SnapshotFilter(hosts=(plan.host or hostname(),), tags=(frozenset({plan.mark}),))
-        snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot)]
+        host = (plan.host or hostname(),)
+        if vault.kind == "mirror":  # its one snapshot has the tags of the last run, of whatever plan
+            own = SnapshotFilter(hosts=host)
+            snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot) and _holds(snapshot, plan)]
+        else:
+            own = SnapshotFilter(hosts=host, tags=(frozenset({plan.mark}),))
+            snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot)]
         if not snapshots:
             raise NotFound(
                 f"the vault {label(context)!r} holds no snapshot of the plan {plan.name!r} made by this host",
@@ -188,6 +193,12 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
             raise NotFound("the vault holds no snapshot yet", hint="'holdfast backup PATH' makes one.")
         return random.Random(context.random(16)).choice(snapshots)
     return find_snapshot(snapshots, request.snapshot, SnapshotFilter())
+
+
+def _holds(snapshot: SnapshotInfo, plan: NamedPlan) -> bool:
+    """Whether one of the plan's paths, or something around it, is among the snapshot's."""
+    found = tuple(os.fsencode(path).rstrip(b"/") + b"/" for path in snapshot.paths)
+    return any((path.rstrip(b"/") + b"/").startswith(found) for path in plan.paths)
 
 
 def _looking(vault: ArchiveVault | PlainVault) -> Any:
@@ -234,12 +245,16 @@ def _room_for_servers(listing: Listing, request: DrillRequest) -> int:
 
 
 def _databases(
-    context: Context, scratch: Scratch, root: bytes, proof: Proof, request: DrillRequest
+    context: Context, scratch: Scratch, root: bytes, proof: Proof, request: DrillRequest, kind: str
 ) -> list[DatabaseProof]:
     if not request.databases:
         return []
     there = [dump for dump in proof.dumps if os.path.lexists(root + dump.path)]
-    return prove_databases(context, scratch, root, there, proof.restored.proven.sqlite, request.wanted)
+    found = prove_databases(context, scratch, root, there, proof.restored.proven.sqlite, request.wanted)
+    for database in found:
+        if kind != "archive" and not database.kind:
+            database.ok, database.message = None, f"queries are about it, and a {kind} vault takes no dumps"
+    return found
 
 
 def _judge(context: Context, result: DrillResult, request: DrillRequest) -> None:
@@ -284,7 +299,8 @@ def _unproven(proof: Proof, databases: Sequence[DatabaseProof], request: DrillRe
     apart = proof.restored.proven.changed
     if apart:
         found.append(
-            f"{apart:,} files are gone or changed at their source since: they were compared with the vault only."
+            f"{apart:,} {'file is' if apart == 1 else 'files are'} gone or changed at their source since, and compared "
+            "with the vault only."
         )
     found.append("Permissions, owners and times were set as saved, but not compared.")
     return found

@@ -27,6 +27,11 @@ Ask = Callable[[str], list[str]]
 _GROWS = 2  # a loaded database takes more than its dump: indexes, and its log
 _EMPTY = {"postgres": 64 << 20, "mariadb": 256 << 20, "redis": 64 << 20}  # bytes of a server without data
 _PIECE = 1 << 20
+_DEFINER = re.compile(rb"DEFINER=(`(?:[^`]|``)+`@`(?:[^`]|``)*`)")
+_MAY = (
+    "GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES,"
+    " CREATE TEMPORARY TABLES ON *.*"
+)
 _ROLE = re.compile(r'CREATE ROLE (?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*);')
 
 _POSTGRES_TABLES = """
@@ -81,10 +86,10 @@ def loading(context: Context, scratch: Scratch, kind: str, url: str, size: int) 
     if url:
         from holdfast.sources.mariadb import read_url as read_mariadb_url
 
-        yield _Mariadb(context, scratch, read_mariadb_url(url))
+        yield _Mariadb(context, scratch, read_mariadb_url(url), own=False)
         return
     with scratch_mariadb(base, needed, clock=clock, cancel=cancel) as place:
-        yield _Mariadb(context, scratch, place)
+        yield _Mariadb(context, scratch, place, own=True)
 
 
 def room_for(sizes: Mapping[str, int]) -> int:
@@ -161,18 +166,30 @@ class _Postgres:
 
 
 class _Mariadb:
-    """MariaDB or MySQL."""
+    """MariaDB or MySQL. On a server of our own the users are made that views and routines run as."""
 
-    def __init__(self, context: Context, scratch: Scratch, server: mariadb.Server) -> None:
+    def __init__(self, context: Context, scratch: Scratch, server: mariadb.Server, *, own: bool) -> None:
         self._context = context
         self._scratch = scratch
+        self._own = own
         self._server = replace(server, database="")
 
     def prepare(self, folders: Sequence[bytes]) -> None:
-        """Only see whether the server answers: a dump has all that it needs."""
+        """See whether the server answers, and make the definers: what runs as one fails where there is no such user.
+
+        They have no password (nobody can reach the server), and may do what an application does, but neither read nor
+        write files.
+        """
         from holdfast.sources.mariadb import query
 
         query(self._server, "SELECT 1", self._context.cancel)
+        for folder in folders if self._own else ():
+            for definer in sorted(_definers(folder)):
+                user = definer.decode("utf-8", "surrogateescape")
+                with suppress(HoldfastError):  # then what runs as it tells
+                    query(
+                        self._server, f"CREATE USER IF NOT EXISTS {user}; {_MAY} TO {user}", self._context.cancel
+                    )  # fmt: skip
 
     @contextmanager
     def database(self, dump: bytes) -> Iterator[Ask]:
@@ -194,6 +211,19 @@ class _Mariadb:
         found = [json.loads(line) for line in ask(_MARIADB_TABLES)]
         tables = [(_literal(table.replace("\\", "\\\\")), quoted) for table, quoted in found]
         return _counted(ask, tables, "json_array", "")
+
+
+def _definers(folder: bytes) -> set[bytes]:
+    """The users, quoted, that the dumps in a folder name as those whose rights count."""
+    found: set[bytes] = set()
+    with os.scandir(folder) as listed:
+        dumps = [entry.path for entry in listed if entry.is_file(follow_symlinks=False)]
+    for dump in dumps:
+        with open(dump, "rb") as file:
+            for line in file:
+                if line.startswith((b"/*!", b"CREATE ")) and len(line) < _PIECE:
+                    found.update(_DEFINER.findall(line))
+    return found
 
 
 def _counted(ask: Ask, tables: Sequence[tuple[str, str]], function: str, cast: str) -> dict[str, int]:

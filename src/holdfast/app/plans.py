@@ -191,7 +191,7 @@ def _into(context: Context, vault: str, plan: NamedPlan, request: BackupRequest)
         if named is None or named.kind == "archive":
             request = replace(request, allow_empty=False)  # the plan's mirrors were meant
         elif request.sources:
-            context.warn(f"the {named.kind} {name!r} takes files only: the plan's databases are not in it")
+            context.warn(f"the {named.kind} vault {name!r} takes files only: the plan's dumps are not in it")
             request = replace(request, sources=())
         result = save(context, request)
     except Exception as error:

@@ -18,6 +18,12 @@ _HEAD = """\
 # "~" is your home folder, "${NAME}" is taken from the environment, "$$" is a dollar sign.
 """
 
+_SERVERS = {
+    "PostgreSQL": 'postgres: {url: "postgresql:///"}',
+    "MariaDB or MySQL": 'mariadb: {url: "mariadb:///"}',
+    "Redis": 'redis: {url: "redis://localhost"}',
+}
+
 _VAULT = """
 vaults:
   home:
@@ -42,10 +48,18 @@ _PLAN = """\
     # schedule: "10 2 * * *"                     # as for cron
     # copy: [{to: cloud, schedule: "30 3 * * 0"}]
     # check: {schedule: "0 4 * * 0", read_data: 5%}
-    # expect: {every: 26h, shrink: 50%}
+    # drill: {schedule: "0 5 1 * *"}             # prove once a month that it comes back; see 'holdfast drill'
+    # expect: {every: 26h, shrink: 50%}          # be told when there is no snapshot, or a much smaller one
     # hooks:
     #   before: [{run: [systemctl, --user, stop, notes], timeout: 1m, optional: true}]
     #   after: [{run: [systemctl, --user, start, notes]}]
+    # note: "what this is"                       # kept with every snapshot
+
+# Who is told when something goes wrong ('holdfast notify test' tries it out):
+# notify:
+#   channels: {phone: "ntfys://ntfy.sh/a-topic-that-nobody-guesses", screen: desktop}
+#   rules: [{on: [failed, overdue, damage, recovered], to: [phone]}]
+# 'holdfast schedule install' then lets this machine start everything by itself.
 """
 
 
@@ -63,6 +77,9 @@ def draft(survey: Survey, location: Path, password_file: Path) -> str:
     notes += _note("SQLite files in these paths:", inside, home)
     notes += _note("SQLite files elsewhere (add their folders if they matter):", outside, home)
     notes += _note("Database servers that run here:", [f"{name} ({place})" for name, place in survey.servers], home)
+    if survey.servers:
+        notes.append("    # databases:                                 # see docs/databases.md")
+        notes += [f"    #   - {{{_SERVERS[name]}}}" for name, _ in survey.servers if name in _SERVERS]
     if not survey.complete:
         notes.append("    # There may be more: the search was cut short.")
     vault = _VAULT % (_text(str(location), home), _text(str(password_file), home))

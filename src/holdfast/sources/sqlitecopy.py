@@ -32,11 +32,13 @@ _SCRATCH = "holdfast-sqlite-"
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A consistent copy of ``size`` bytes in an open file, and its integrity check, which goes on meanwhile."""
+    """A consistent copy of ``size`` bytes in an open file, alone in a folder at ``path``, and its integrity check,
+    which goes on meanwhile: the file stays where it is until that has its result."""
 
     fd: int
     size: int
     check: Checking
+    path: bytes
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def consistent_copy(path: bytes, st: Stat, cancel: Cancel, wait: float = WAIT) -
             raise Unfit(error.strerror or str(error), failed=True) from error
         try:
             with Checking(scratch) as check:
-                yield Copy(fd, os.fstat(fd).st_size, check)
+                yield Copy(fd, os.fstat(fd).st_size, check, scratch)
         finally:
             os.close(fd)
 

@@ -70,6 +70,7 @@ def proving(snapshot: SnapshotInfo, hosts: frozenset[str]) -> Proving:
     if snapshot.hostname not in hosts:
         return Proving(made_ns=snapshot.time_ns)
     paths = [os.fsencode(path).rstrip(b"/") for path in snapshot.paths]
+    paths = [path for path in paths if not path.startswith(DUMPS)]  # these have no file for a source
     return Proving(tuple(path + b"/" for path in paths), frozenset(paths), snapshot.time_ns)
 
 

@@ -24,6 +24,13 @@ _KIND, _FILE = 0o170000, 0o100000
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
+Defer = Callable[[Frame, Item, "Stat | None", "Record | None"], bool]
+
+
+def _nobody(*_: object) -> bool:
+    return False
+
+
 class _Linked(NamedTuple):
     """The first name of a file with several: its copy, that copy's inode, and its hash."""
 
@@ -48,29 +55,46 @@ class Entries:
         self._others = Others(here, telling, dry_run=dry_run)
         self.other = self._others.other
         # Asked before a file is copied: whether somebody else copies it.
-        self.defer: Callable[[Frame, Item, Stat | None, Record | None], bool] = lambda *_: False
+        self.defer: Defer = _nobody
         self._links: dict[tuple[int, int], _Linked] = {}
 
     # -- files -----------------------------------------------------------------------------------------------------
 
     def file(self, frame: Frame, fd: int, item: Item, before: Stat | None, record: Record | None) -> None:
         """A regular file, whatever was in its place ``before``."""
-        name, st = item
-        now = stamp(st)
+        if self.unchanged(frame, item, before, record):
+            return
+        if item.stat.st_nlink > 1 and self._link(frame, item, before):
+            return
+        self.read(frame, fd, item, before, record, self.defer)
+
+    def unchanged(self, frame: Frame, item: Item, before: Stat | None, record: Record | None) -> bool:
+        """Whether both sides are as they were when the copy was made; counts and notes it."""
+        if self._force or record is None or before is None or record.here != stamp_here(before):
+            return False
+        now = stamp(item.stat)
+        if record.source != now:
+            return False
+        self._note(frame, item, now, record.hash, before.st_ino)
+        self._telling.file("unchanged", frame.source(item.name), item.stat.st_size)
+        return True
+
+    def read(
+        self, frame: Frame, fd: int, item: Item, before: Stat | None, record: Record | None, defer: Defer = _nobody
+    ) -> None:
+        """Compare a file's content where it is likely to be the same, else copy it, unless ``defer`` takes it."""
         intact = record is not None and before is not None and record.here == stamp_here(before)
-        if intact and not self._force and record is not None and before is not None and record.source == now:
-            self._note(frame, item, now, record.hash, before.st_ino)
-            self._telling.file("unchanged", frame.source(name), st.st_size)
-            return
-        if st.st_nlink > 1 and self._link(frame, item, before):
-            return
         try:
             if self._same(frame, fd, item, before, record if intact else None):
                 return
-            if not self.defer(frame, item, before, record):
+            if not defer(frame, item, before, record):
                 self._copy(frame, fd, item, before)
         except SourceError as problem:
-            self._telling.unreadable(frame, name, problem.error)
+            self._telling.unreadable(frame, item.name, problem.error)
+
+    def give(self, frame: Frame, item: Item, xattrs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Give a copy that is there the metadata of ``item``."""
+        self._others.metadata(frame, item, "file", xattrs)
 
     def _same(self, frame: Frame, fd: int, item: Item, before: Stat | None, intact: Record | None) -> bool:
         """Whether the mirror has this content already, as far as that is likely enough to read both sides."""

@@ -167,6 +167,13 @@ class Telling:
         self.summary.warnings.append(Problem(path, why, "backup"))
         self._emit(Fact("item.warning", why, "warning", {"path": path, "why": why}))
 
+    def tell(self, kind: str, path: bytes, why: str) -> None:
+        """A problem, a warning, or a fact of another kind about an entry."""
+        if kind in ("failed", "warning"):
+            (self.failed if kind == "failed" else self.warning)(path, why)
+        else:
+            self._emit(Fact(f"item.{kind}", why, "info", {"path": path, "why": why}))
+
     def tick(self, path: bytes) -> None:
         """How far the run has come, at most ten times a second."""
         now = self._clock.monotonic()

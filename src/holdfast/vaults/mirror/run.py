@@ -23,6 +23,7 @@ from holdfast.vaults.mirror.here import SALT, Here
 from holdfast.vaults.mirror.records import NO_HASH, Record, stamp, stamp_here
 from holdfast.vaults.mirror.state import Directory, State
 from holdfast.vaults.mirror.walk import Walk
+from holdfast.vaults.standin import SALT as DATABASES
 
 SNAPSHOT = "snapshot"
 """The name of the fact that describes the mirror as the one snapshot that it is."""
@@ -69,12 +70,13 @@ class _Run:
         try:
             last = state.fact(SNAPSHOT)
             summary.parent = None if last is None else SnapshotId(bytes.fromhex(last["id"]))
+            salt = SALT + DATABASES * options.sqlite
             walk = Walk(
                 Lister(
-                    options.rules, SALT, own_folder(self._root), self._devices(sources), options.verbose, options.scan
+                    options.rules, salt, own_folder(self._root), self._devices(sources), options.verbose, options.scan
                 ),
                 here, state, self._telling, self._cancel, self._clock,
-                force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty,
+                force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty, sqlite=options.sqlite,
                 workers=default_size(0) if options.workers is None else options.workers,
             )  # fmt: skip
             try:
@@ -220,6 +222,7 @@ class _Run:
             and os.path.lexists(self._root + path)
         ]  # fmt: skip
         paths = [os.fsdecode(path) for path in sorted((*sources, *kept))]
+        files, size = state.totals() if kept else (summary["total_files"], summary["total_bytes"])
         ended = clock.now_ns()
         fields = {
             "time": format_time(ns, clock.utc_offset(ns)),
@@ -236,8 +239,8 @@ class _Run:
                 "backup_start": format_time(ns, clock.utc_offset(ns)),
                 "backup_end": format_time(ended, clock.utc_offset(ended)),
                 **{name: summary[name] for name in _COUNTS},
-                "total_files_processed": summary["total_files"],
-                "total_bytes_processed": summary["total_bytes"],
+                "total_files_processed": files,
+                "total_bytes_processed": size,
             },
         }
         identifier = sha256(self._marker.id + json.dumps(fields).encode()).digest()

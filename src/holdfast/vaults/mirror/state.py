@@ -74,6 +74,11 @@ class State:
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from error
 
+    def totals(self) -> tuple[int, int]:
+        """The files in the whole mirror, and their bytes."""
+        files, size = self._query("SELECT coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM directories") or (0, 0)
+        return int(files), int(size)
+
     def put(self, path: bytes, directory: Directory, records: dict[bytes, Record]) -> None:
         """Remember a directory and its entries, in place of what was known."""
         self._do("INSERT OR REPLACE INTO directories VALUES (?, ?, ?, ?, ?, ?)", path, *directory)

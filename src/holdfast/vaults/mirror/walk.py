@@ -14,6 +14,7 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailable
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_directory
 from holdfast.vaults.marker import FOLDER
+from holdfast.vaults.mirror.databases import Databases
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
@@ -24,11 +25,8 @@ from holdfast.vaults.mirror.state import Directory, State
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
 
-COPIES_ALONE = 100
-"""Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
-
-THREADS_FROM = 16
-"""The same where it is threads that copy."""
+COPIES_ALONE, THREADS_FROM = 100, 16
+"""Files that are copied before workers are forked, or threads started, for the rest: that takes as long as these."""
 
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
@@ -61,6 +59,7 @@ class Walk:
         force: bool,
         dry_run: bool,
         allow_empty: bool,
+        sqlite: bool = False,
         workers: int = 0,
     ) -> None:
         """``workers``: processes that copy files, once there are many to copy; 0: this one does."""
@@ -75,6 +74,7 @@ class Walk:
         self._allow_empty = allow_empty
         self._entries = Entries(here, telling, force=force, dry_run=dry_run)
         self._entries.defer = self._defer
+        self._databases = Databases(self._entries, telling, cancel, on=sqlite, dry_run=dry_run)
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
         self._copies = 0
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
@@ -254,6 +254,7 @@ class Walk:
         for name, why in listing.reasons:
             telling.excluded(frame.source(name), why)
         frame.key = listing.key
+        listing = listing._replace(items=self._databases.listed(frame, fd, listing.items))
         if row is not None and not self._force and listing.key and (row.source, row.here) == (listing.key, key):
             return self._keep(frame, listing, row, there)
         known = self._state.items(frame.here) if row is not None else {}
@@ -272,7 +273,7 @@ class Walk:
                 if self._tried(frame, name, self._directory, frame, item, before):
                     children.append(self._child(frame, item, before, record))
             else:
-                act = self._entries.file if kind == _FILE else self._entries.other
+                act = self._databases.way(item)
                 self._tried(frame, name, act, frame, fd, item, before, record)
                 if name in frame.deferred:
                     continue

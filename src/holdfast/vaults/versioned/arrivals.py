@@ -9,6 +9,7 @@ from holdfast.files.names import Names
 from holdfast.files.small import File
 from holdfast.sources.directory import Item
 from holdfast.vaults.batches import Batches, Result
+from holdfast.vaults.standin import is_stand_in
 from holdfast.vaults.versioned.compare import is_fresh
 from holdfast.vaults.versioned.draft import Draft, version_of
 from holdfast.vaults.versioned.model import Change, Version, join
@@ -41,7 +42,10 @@ class Arrivals:
         found = [
             item
             for item in items
-            if item.name not in known and item.stat.st_mode & _KIND == _FILE and item.stat.st_size <= LARGEST
+            if item.name not in known
+            and item.stat.st_mode & _KIND == _FILE
+            and item.stat.st_size <= LARGEST
+            and not is_stand_in(item)
         ]
         return found if len(found) >= FEWEST else []
 

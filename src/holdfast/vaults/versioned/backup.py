@@ -89,7 +89,7 @@ class _Backup:
         with Batches() as batches:
             scan = Scan(
                 self._index, draft, self._lister(), tally, batches, force=options.force,
-                allow_empty=options.allow_empty, clock=self._clock, cancel=self._cancel,
+                allow_empty=options.allow_empty, sqlite=options.sqlite, clock=self._clock, cancel=self._cancel,
             )  # fmt: skip
             for target in targets:
                 try:
@@ -126,7 +126,8 @@ class _Backup:
                     devices.add(os.lstat(path).st_dev)
         own = os.stat(self._layout.root)
         return Lister(
-            self._options.rules, salt(), frozenset(((own.st_dev, own.st_ino),)), frozenset(devices),
+            self._options.rules, salt(sqlite=self._options.sqlite),
+            frozenset(((own.st_dev, own.st_ino),)), frozenset(devices),
             self._options.verbose, self._options.scan,
         )  # fmt: skip
 

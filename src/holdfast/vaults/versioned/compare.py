@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from holdfast.files.names import Names
 from holdfast.files.xattrs import read_xattrs
 from holdfast.sources.directory import Item
+from holdfast.sources.sqlite import Plain, Unfit
+from holdfast.vaults.standin import StandIns, attributes, is_stand_in
 from holdfast.vaults.versioned.draft import Draft, version_of
 from holdfast.vaults.versioned.index import Index
 from holdfast.vaults.versioned.model import SAME, Change, Version, join
@@ -30,12 +32,14 @@ class Comparison:
     folder on another device is meant to be empty."""
 
     def __init__(
-        self, index: Index, draft: Draft, tally: Tally, names: Names, *, force: bool, allow_empty: bool
-    ) -> None:
+        self, index: Index, draft: Draft, tally: Tally, names: Names, stand_ins: StandIns, *,
+        force: bool, allow_empty: bool,
+    ) -> None:  # fmt: skip
         self._index = index
         self._draft = draft
         self._tally = tally
         self._names = names
+        self._stand_ins = stand_ins
         self._force = force
         self._allow_empty = allow_empty
 
@@ -45,6 +49,9 @@ class Comparison:
         """Draft what one item needs; True if it is a folder to go into. ``began``: when it was listed; ``again``: that
         was a while ago, so look once more before reading."""
         name, st = item
+        if is_stand_in(item):
+            self._database(fd, folder, item, known, began)
+            return False
         if known is not None and known.is_dir and self._seems_unmounted(fd, folder, item, known):
             return False
         if known is not None and _is_same(known, st) and not (self._force and known.is_file):
@@ -72,11 +79,39 @@ class Comparison:
             return False
         return stat.S_ISDIR(st.st_mode)
 
-    def _file(self, fd: int, folder: bytes, item: Item, known: Version | None, trusted: bool) -> None:
+    def _database(self, fd: int, folder: bytes, item: Item, known: Version | None, began: int) -> None:
+        """A database in use: its copy as of one instant is what is kept."""
+        name, st = item
+        assert isinstance(st, Plain)
+        path = join(folder, name)
+        if known is not None and known.is_file and not self._force:
+            same = st._replace(st_size=known.size)  # the live file has another length than its copy
+            if _is_same(known, same):
+                self._tally.count(st.st_mode, known.size, "unmodified")
+                self._tally.unchanged(path)
+                return
+        if self._draft.dry_run:
+            self._tally.count(st.st_mode, st.st_size, "new" if known is None else "changed")
+            self._tally.change("new" if known is None else "changed", path, "")
+            return
+        try:
+            with self._stand_ins.copy(folder, item) as (scratch, copied):
+                self._file(scratch, folder, Item(name, copied), known, not is_fresh(st, began), st)
+        except Unfit as unfit:
+            self.item(fd, folder, self._stand_ins.as_plain(folder, item, unfit), known, began)
+        except OSError as error:
+            self._tally.tell("failed", path, error.strerror or str(error))
+
+    def _file(
+        self, fd: int, folder: bytes, item: Item, known: Version | None, trusted: bool, live: Stat | None = None
+    ) -> None:
+        """``live``: what the source is, where the file in ``fd`` stands in for it."""
         name, st = item
         path = join(folder, name)
         draft = self._draft
         content, staged = self._read(fd, item, known)
+        if live is not None:
+            content, st = content._replace(xattrs=attributes(path)), live
         after = version_of(name, st, draft.number, self._names, content=content, trusted=trusted)
         if content.changed:
             self._tally.tell("warning", path, "changed while it was being read; saved as it was read")

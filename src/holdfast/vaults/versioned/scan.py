@@ -13,6 +13,8 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, list_directory, open_directory
 from holdfast.vaults.batches import Batches
+from holdfast.vaults.standin import SALT as DATABASES
+from holdfast.vaults.standin import StandIns
 from holdfast.vaults.versioned.arrivals import MOST_AT_ONCE, Arrivals
 from holdfast.vaults.versioned.compare import Comparison, is_fresh
 from holdfast.vaults.versioned.draft import Draft, version_of
@@ -34,6 +36,7 @@ class Scan:
         *,
         force: bool,
         allow_empty: bool,
+        sqlite: bool,
         clock: Clock,
         cancel: Cancel,
     ) -> None:
@@ -44,10 +47,13 @@ class Scan:
         self._clock = clock
         self._cancel = cancel
         self._names = Names()
+        self._stand_ins = StandIns(cancel, tally.tell, on=sqlite)
         self._batches = batches
         self._arrivals = Arrivals(batches, draft, tally, self._names)
         self._doubtful: set[bytes] = set()  # folders of which a file could not be saved later on
-        self._comparison = Comparison(index, draft, tally, self._names, force=force, allow_empty=allow_empty)
+        self._comparison = Comparison(
+            index, draft, tally, self._names, self._stand_ins, force=force, allow_empty=allow_empty
+        )
         self._listings = {} if force else index.listings()
         self._above: set[bytes] = set()
 
@@ -63,7 +69,10 @@ class Scan:
                 if not listing.items:
                     self._tally.tell("failed", path, "vanished, or is a socket")
                     return
-                entered = self._comparison.item(fd, folder, listing.items[0], known, self._clock.now_ns())
+                entered = False
+                for item in self._stand_ins.named(folder, listing.items[0]):
+                    known = known if item.name == name else self._index.one(folder, item.name)
+                    entered = self._comparison.item(fd, folder, item, known, self._clock.now_ns())
             finally:
                 os.close(fd)
             if not entered:
@@ -104,18 +113,19 @@ class Scan:
             self._tally.tell("excluded", join(path, name), why)
         key, again = listing.key, listing.at_ns is not None
         began = began if listing.at_ns is None else listing.at_ns
+        items = self._stand_ins.listed(fd, path, listing.items)
         if self._listings.get(path) == key:
-            return self._unchanged(path, listing.items)
+            return self._unchanged(path, items)
         known = {version.name: version for version in self._index.at(path)}
-        found = {item.name for item in listing.items}
+        found = {item.name for item in items}
         failed = self._tally.trouble
         for version in known.values():
             if version.name not in found:
                 self._comparison.remove(path, version)
         folders = []
         fresh = False
-        arriving = self._arrive(fd, path, listing.items, known, began)
-        for item in listing.items:
+        arriving = self._arrive(fd, path, items, known, began)
+        for item in items:
             fresh = fresh or is_fresh(item.stat, began)
             if item.name in arriving:
                 continue
@@ -186,9 +196,9 @@ class Scan:
                 self._draft.add(Change(folder, name, before, after))
 
 
-def salt() -> bytes:
+def salt(*, sqlite: bool = False) -> bytes:
     """Listings of another way of comparing are not trusted."""
-    return blake2b(b"versioned 1", digest_size=16).digest()
+    return blake2b(b"versioned 1" + DATABASES * sqlite, digest_size=16).digest()
 
 
 def _open_parent(path: bytes) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from holdfast.files.names import Names
@@ -13,53 +11,14 @@ from holdfast.format.chunker import MIN_SIZE
 from holdfast.format.node import NodeWriter, Stat
 from holdfast.kernel.cancel import Cancel
 from holdfast.sources import sqlite
-from holdfast.sources.directory import Item, open_directory
+from holdfast.sources.directory import Item
 from holdfast.vaults.archive.backup.content import ContentReader
 from holdfast.vaults.archive.backup.frames import Frame
 from holdfast.vaults.archive.backup.old import OldNode, OldTrees
+from holdfast.vaults.beside import AS_PLAIN, Beside
 
 _BLOCK = 64 << 10
 _MOST_BLOCKS = 65_536  # above 4 GiB blocks double, so that a node lists at most this many to twice as many
-
-AS_PLAIN = "saved as plain files, which may not fit together"
-ENCRYPTED = f"looks like an encrypted database in use: {AS_PLAIN}"
-
-
-class Beside:
-    """The databases of one directory that have companions, and the companions' names, which are left out."""
-
-    __slots__ = ("databases", "encrypted", "left_out")
-
-    def __init__(self, items: Sequence[Item], dir_fd: int | None) -> None:
-        self.databases: dict[bytes, list[Item]] = {}
-        self.left_out: set[bytes] = set()
-        self.encrypted: Sequence[bytes] = ()
-        # Made for every directory of every backup: nearly all of them have nothing of the kind.
-        beside = [item.name for item in items if item.name.endswith(sqlite.COMPANIONS)]
-        if not beside:
-            return
-        self.databases = sqlite.companions(items, dir_fd)
-        self.left_out = {item.name for found in self.databases.values() for item in found}
-        if any(name.endswith(sqlite.WAL) and name not in self.left_out for name in beside):
-            self.encrypted = sqlite.looks_encrypted(items, dir_fd)
-
-    @classmethod
-    def of_file(cls, item: Item, path: bytes) -> Beside:
-        """The same for a single file that the user named."""
-        folder = path.rpartition(b"/")[0] or b"/"
-        items = [item]
-        for ending in sqlite.COMPANIONS:
-            with contextlib.suppress(OSError):
-                items.append(Item(item.name + ending, os.lstat(path + ending)))
-        fd = open_directory(folder)
-        try:
-            return cls(items, fd)
-        finally:
-            os.close(fd)
-
-    def release(self, name: bytes) -> None:
-        """The database is saved as it is: then so are its companions."""
-        self.left_out -= {item.name for item in self.databases.pop(name, ())}
 
 
 class Saved(NamedTuple):

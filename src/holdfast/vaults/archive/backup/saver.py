@@ -16,7 +16,7 @@ from holdfast.kernel.ids import BlobId
 from holdfast.sources.directory import Item, Listing, open_directory, open_file, read_small
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
-from holdfast.vaults.archive.backup.databases import ENCRYPTED, Beside, Databases, may_be_database
+from holdfast.vaults.archive.backup.databases import Databases, may_be_database
 from holdfast.vaults.archive.backup.frames import Frame
 from holdfast.vaults.archive.backup.job import Job
 from holdfast.vaults.archive.backup.old import OldNode, OldTrees
@@ -36,6 +36,7 @@ from holdfast.vaults.archive.backup.tasks import (
     Whole,
 )
 from holdfast.vaults.archive.backup.waiting import Read, Waiting
+from holdfast.vaults.beside import ENCRYPTED, Beside
 
 ENTRIES_PER_TASK = 1500  # after this many entries ...
 BYTES_PER_TASK = 24 << 20  # ... or bytes read, a worker hands back the directories that it has not begun
