@@ -39,13 +39,19 @@ _PLAN = """\
     keep: {last: 3, daily: 7, weekly: 4, monthly: 12}
     # exclude: ["*.tmp", "!important.tmp"]       # as in .gitignore; caches and node_modules are left out anyway
     # optional: [/mnt/camera]                    # saved if it is there
-    # schedule: "10 2 * * *"                     # as for cron
+    # schedule: "10 2 * * *"                     # as for cron; 'holdfast schedule install' lets this machine do it
     # copy: [{to: cloud, schedule: "30 3 * * 0"}]
     # check: {schedule: "0 4 * * 0", read_data: 5%}
-    # expect: {every: 26h, shrink: 50%}
+    # drill: {schedule: "0 5 1 * *"}             # a test restore: proof that it comes back
+    # expect: {every: 26h, shrink: 50%}          # what is told otherwise
     # hooks:
     #   before: [{run: [systemctl, --user, stop, notes], timeout: 1m, optional: true}]
     #   after: [{run: [systemctl, --user, start, notes]}]
+
+# Without a channel nobody hears when something goes wrong, or stops. 'holdfast notify test' tries it out.
+# notify:
+#   channels: {phone: "ntfys://a-topic-nobody-guesses"}      # or desktop, mailtos://..., a webhook https://...
+#   rules: [{on: [problems, recovered, digest], to: [phone]}]
 """
 
 
