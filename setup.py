@@ -23,6 +23,7 @@ native = Extension(
             "ids",
             "compare",
             "crc64",
+            "writing",
         )
     ],
     depends=["native/native.h", "native/cipher.h"],

@@ -96,11 +96,11 @@ def _single(folder: Path, quick: bool) -> None:
             file.write(noise(f"single {number}", 64 * MIB))
 
 
-def _texts(folder: Path, quick: bool) -> None:
+def _texts(folder: Path, quick: bool, least: int = 2_000, most: int = 40_000) -> None:
     chance = random.Random(1)
     prose = _prose(chance)
     for number in range(300 if quick else 5815):
-        size = chance.randrange(2_000, 40_000)
+        size = chance.randrange(least, most)
         pieces = [b"text %d\n" % number]
         while size > 0:
             length = min(size, chance.randrange(300, 2_000))
@@ -110,6 +110,10 @@ def _texts(folder: Path, quick: bool) -> None:
         place = folder / f"{number % 97:02}"
         place.mkdir(exist_ok=True)
         (place / f"text-{number}.txt").write_bytes(b"".join(pieces))
+
+
+def _short_texts(folder: Path, quick: bool) -> None:
+    _texts(folder, quick, 300, 11_000)
 
 
 def _tiny(folder: Path, quick: bool) -> None:
@@ -184,3 +188,5 @@ DATA_SETS = {
         DataSet("one", "one single file", _single),
     )
 }
+SHORT_TEXTS = DataSet("e", "texts of 0.3-11 KB", _short_texts)
+"""For vaults of plain files, where it is each file that costs; not one of the sets that vaults are compared by."""

@@ -12,12 +12,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-from datasets import DATA_SETS, change_one_percent, size_of
+from datasets import DATA_SETS, SHORT_TEXTS, change_one_percent, size_of
 from measure import CommandFailed, Measurement, measure
 from peers import holdfast_command
 from report import machine
@@ -25,22 +26,34 @@ from run import make_work
 from verify import differences
 
 HERE = Path(__file__).parent
-OPERATIONS = {"first": "first run", "nochange": "no change", "changed": "1 % changed"}
+SETS = {**DATA_SETS, SHORT_TEXTS.name: SHORT_TEXTS}
+SAVES = {"first": "first run", "nochange": "no change", "changed": "1 % changed"}
+OPERATIONS = {**SAVES, "restore": "restore"}
+_BOTH = (("nochange", "rsync", 4.0), ("nochange", "rdiff-backup", 0.5), ("changed", "rsync", 5.0))
 TARGETS = {
-    "c": {"first": ("cp", 2.0), "nochange": ("rsync", 4.0), "changed": ("rsync", 5.0)},
-    "d": {"nochange": ("rsync", 1.5)},
+    "e": {
+        "mirror": (("first", "cp", 2.0), *_BOTH),
+        "versioned": (
+            ("first", "cp", 3.0),
+            *_BOTH,
+            *((operation, "rdiff-backup", 1 / 3) for operation in ("first", "changed", "restore")),
+        ),
+    },
+    "d": {"mirror": (("nochange", "rsync", 1.5),)},
 }
-"""Data set -> operation -> (peer, the most that a mirror's wall time may be of the peer's)."""
+"""Data set -> tool -> (operation, peer, the most that its wall time may be of the peer's)."""
 
 
 @dataclass
 class Tool:
-    """One way to have a second copy. ``{source}`` and ``{place}`` are filled in."""
+    """One way to have a second copy. ``{source}``, ``{place}`` and, to restore, ``{out}`` are filled in."""
 
     name: str
     command: tuple[str, ...]
+    restore: tuple[str, ...] = ()
     make: tuple[str, ...] = ()
-    operations: tuple[str, ...] = tuple(OPERATIONS)
+    operations: tuple[str, ...] = tuple(SAVES)
+    pause: float = 0.0  # seconds before each run, which are not counted
     figures: dict[str, list[Measurement]] = field(default_factory=dict)
 
     def wall(self, operation: str) -> float | None:
@@ -48,24 +61,33 @@ class Tool:
         found = self.figures.get(operation)
         return median(one.wall for one in found) if found else None
 
+    def cpu(self, operation: str) -> float:
+        """The median of processor seconds."""
+        return median(one.cpu for one in self.figures[operation])
+
 
 def tools() -> list[Tool]:
     """Those that are installed."""
     holdfast = holdfast_command()
     known = [
         Tool("cp", ("cp", "-a", "{source}", "{place}"), operations=("first",)),
-        Tool("rsync", ("rsync", "-a", "{source}/", "{place}/")),
-        Tool("rdiff-backup", ("rdiff-backup", "backup", "{source}", "{place}")),
-        Tool("mirror", (*holdfast, "-q", "backup", "{source}", "--no-default-excludes", "--to", "{place}"),
-             make=(*holdfast, "-q", "init", "--kind", "mirror", "{place}")),
+        Tool("rsync", ("rsync", "-a", "{source}/", "{place}/"), ("rsync", "-a", "{place}/", "{out}")),
+        Tool("rdiff-backup", ("rdiff-backup", "backup", "{source}", "{place}"),
+             ("rdiff-backup", "restore", "{place}", "{out}"), pause=1.1),  # it refuses two versions within one second
+        *(
+            Tool(kind, (*holdfast, "-q", "backup", "{source}", "--no-default-excludes", "--to", "{place}"),
+                 (*holdfast, "-q", "restore", "latest:{source}", "--vault", "{place}", "--target", "{out}"),
+                 make=(*holdfast, "-q", "init", "--kind", kind, "{place}"))
+            for kind in ("mirror", "versioned")
+        ),
     ]  # fmt: skip
     return [tool for tool in known if os.path.sep in tool.command[0] or shutil.which(tool.command[0])]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the bench; 0, or 1 if a tool failed or the mirror differs from its source."""
+    """Runs the bench; 0, or 1 if a tool failed or a copy differs from its source."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", choices=DATA_SETS, default="c", help="which data (c: 5,815 texts)")
+    parser.add_argument("--set", choices=SETS, default="e", help="which data (e: 5,815 texts, 34 MB)")
     parser.add_argument("--runs", type=int, default=5, help="rounds; the median counts (5)")
     parser.add_argument("--work", type=Path, help="where data and copies are made (default: a memory disk)")
     parser.add_argument("--quick", action="store_true", help="small data, to try the bench itself")
@@ -85,24 +107,29 @@ def run(options: argparse.Namespace, work: Path) -> int:
     """All rounds, then the table."""
     source = work / "source"
     source.mkdir()
-    DATA_SETS[options.set].make(source, options.quick)
+    SETS[options.set].make(source, options.quick)
     environment = {**os.environ, "HOME": str(work / "home")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     (work / "home").mkdir()
     known, log, wrong = tools(), work / "log", []
     for number in range(options.runs):
         for tool in known if number % 2 == 0 else known[::-1]:
-            place = work / f"{tool.name}-{number}"
+            places = {"source": source, "place": work / f"{tool.name}-{number}", "out": work / "out"}
             if tool.make:
-                measure(_filled(tool.make, source, place), env=environment, cwd=work, log=log)
-            for operation in tool.operations:
+                measure(_filled(tool.make, places), env=environment, cwd=work, log=log)
+            for operation in (*tool.operations, *(("restore",) if tool.restore else ())):
                 if operation == "changed":
                     change_one_percent(source, number)
-                figure = measure(_filled(tool.command, source, place), env=environment, cwd=work, log=log)
+                    time.sleep(0.1)  # what changed a moment ago is compared once more
+                time.sleep(tool.pause)
+                words = tool.restore if operation == "restore" else tool.command
+                figure = measure(_filled(words, places), env=environment, cwd=work, log=log)
                 tool.figures.setdefault(operation, []).append(figure)
-            if tool.name == "mirror":
-                wrong += differences(source, Path(f"{place}{source}"))
-            shutil.rmtree(place)
+            if tool.name in ("mirror", "versioned"):
+                wrong += differences(source, Path(f"{places['place']}{source}"))
+                wrong += differences(source, places["out"])
+            for place in (places["place"], places["out"]):
+                shutil.rmtree(place, ignore_errors=True)
     _print(options, known, size_of(source))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -110,27 +137,31 @@ def run(options: argparse.Namespace, work: Path) -> int:
     }
     options.json.write_text(json.dumps({"machine": machine(), "set": options.set, "figures": figures}, indent=2) + "\n")
     for difference in wrong:
-        print(f"the mirror differs: {difference}", file=sys.stderr)
+        print(f"a copy differs: {difference}", file=sys.stderr)
     return 1 if wrong else 0
 
 
-def _filled(command: Sequence[str], source: Path, place: Path) -> list[str]:
-    return [word.format(source=source, place=place) for word in command]
+def _filled(command: Sequence[str], places: Mapping[str, Path]) -> list[str]:
+    return [word.format_map(places) for word in command]
 
 
 def _print(options: argparse.Namespace, known: Sequence[Tool], size: object) -> None:
-    print(f"Data set {options.set}: {size}; median of {options.runs}, seconds")
-    print(f"{'':14}" + "".join(f"{words:>14}" for words in OPERATIONS.values()))
+    print(f"Data set {options.set}: {size}; median of {options.runs}, seconds (processor seconds)")
+    print(f"{'':14}" + "".join(f"{words:>16}" for words in OPERATIONS.values()))
     for tool in known:
-        cells = [tool.wall(operation) for operation in OPERATIONS]
-        print(f"{tool.name:14}" + "".join(f"{'-' if cell is None else f'{cell:.3f}':>14}" for cell in cells))
-    walls = {tool.name: tool for tool in known}
-    for operation, (peer, most) in TARGETS.get(options.set, {}).items():
-        ours = walls["mirror"].wall(operation)
-        theirs = walls[peer].wall(operation) if peer in walls else None
-        if ours and theirs:
-            verdict = "met" if ours <= most * theirs else "MISSED"
-            print(f"{OPERATIONS[operation]}: {ours / theirs:.2f} x {peer}, at most {most}: {verdict}")
+        cells = [
+            "-" if (wall := tool.wall(operation)) is None else f"{wall:.3f} ({tool.cpu(operation):.3f})"
+            for operation in OPERATIONS
+        ]
+        print(f"{tool.name:14}" + "".join(f"{cell:>16}" for cell in cells))
+    named = {tool.name: tool for tool in known}
+    for name, targets in TARGETS.get(options.set, {}).items():
+        for operation, peer, most in targets:
+            ours = named[name].wall(operation)
+            theirs = named[peer].wall(operation) if peer in named else None
+            if ours and theirs:
+                verdict = "met" if ours <= most * theirs else "MISSED"
+                print(f"{name}, {OPERATIONS[operation]}: {ours / theirs:.2f} x {peer}, at most {most:.2f}: {verdict}")
 
 
 if __name__ == "__main__":

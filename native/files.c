@@ -1,9 +1,8 @@
-/* One system call after the other without Python in between: stat of many names, and reading a small file whole. */
+/* One system call after the other without Python in between: stat of many names, and reading a small file. */
 #include "native.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +10,6 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/xattr.h>
-#endif
 
 #ifdef __APPLE__
 #define MTIME(st) ((st).st_mtimespec)
@@ -22,12 +18,11 @@
 #define MTIME(st) ((st).st_mtim)
 #define CTIME(st) ((st).st_ctim)
 #endif
-#ifndef O_NOATIME
-#define O_NOATIME 0
-#endif
 
 #define BATCH 256
-#define RECORD 66 /* bytes of "<HIqqqQQIIIQ" */
+#define RECORD 66  /* bytes of "<HIqqqQQIIIQ" */
+#define SPOOLED 70 /* bytes of "<HIIIqqqQQQQ" */
+#define OF_OTHERS (-2)
 #define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
 
 typedef struct {
@@ -199,25 +194,36 @@ INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
     return to + bytes;
 }
 
-/* pack(items) -> bytes, or None if a stat is not one of ours: per item a record "<HIqqqQQIIIQ" and the name. */
-PyObject *files_pack(PyObject *module, PyObject *items)
+/* How many bytes the records of items take; OF_OTHERS if a stat is not one of ours, -1 with an error. */
+static Py_ssize_t measure(State *state, PyObject *items, Py_ssize_t record)
 {
-    State *state = PyModule_GetState(module);
     if (!PyList_Check(items)) {
         PyErr_SetString(PyExc_TypeError, "items must be a list of (name, stat)");
-        return NULL;
+        return -1;
     }
     Py_ssize_t count = PyList_Size(items), total = 0;
     for (Py_ssize_t at = 0; at < count; at++) {
         PyObject *item = PyList_GetItem(items, at);
         if (!PyTuple_Check(item) || PyTuple_Size(item) != 2 || !PyBytes_Check(PyTuple_GetItem(item, 0))) {
             PyErr_SetString(PyExc_TypeError, "an item must be (bytes, stat)");
-            return NULL;
+            return -1;
         }
         if (Py_TYPE(PyTuple_GetItem(item, 1)) != state->stat_type)
-            Py_RETURN_NONE;
-        total += RECORD + PyBytes_Size(PyTuple_GetItem(item, 0));
+            return OF_OTHERS;
+        total += record + PyBytes_Size(PyTuple_GetItem(item, 0));
     }
+    return total;
+}
+
+/* pack(items) -> bytes, or None if a stat is not one of ours: per item a record "<HIqqqQQIIIQ" and the name. */
+PyObject *files_pack(PyObject *module, PyObject *items)
+{
+    State *state = PyModule_GetState(module);
+    Py_ssize_t total = measure(state, items, RECORD), count = total < 0 ? 0 : PyList_Size(items);
+    if (total == OF_OTHERS)
+        Py_RETURN_NONE;
+    if (total < 0)
+        return NULL;
     PyObject *packed = PyBytes_FromStringAndSize(NULL, total);
     if (packed == NULL)
         return NULL;
@@ -244,41 +250,99 @@ PyObject *files_pack(PyObject *module, PyObject *items)
     return packed;
 }
 
-/* Opens, reads at most size + 1 bytes, stats and closes. Returns the bytes read, or -1 with errno set. */
-static ssize_t read_whole(int dir_fd, const char *name, char *buffer, size_t size, struct stat *st, int *has_xattrs)
+/* spool(items) -> bytes, or None if a stat is not one of ours: per item a record "<HIIIqqqQQQQ" and the name. */
+PyObject *files_spool(PyObject *module, PyObject *items)
 {
-    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
-    size_t have = 0;
-    int saved = 0;
-    int fd = openat(dir_fd, name, flags | O_NOATIME);
-    if (fd < 0 && errno == EPERM)
-        fd = openat(dir_fd, name, flags); /* O_NOATIME is for the owner only */
-    if (fd < 0)
-        return -1;
-    while (have <= size) {
-        ssize_t got = read(fd, buffer + have, size + 1 - have);
-        if (got == 0)
-            break;
-        if (got < 0) {
-            if (errno == EINTR)
-                continue;
-            saved = errno;
-            break;
-        }
-        have += (size_t)got;
-        if (have == size)
-            break; /* one more call would most likely say 0; the stat below tells of growth */
+    State *state = PyModule_GetState(module);
+    Py_ssize_t total = measure(state, items, SPOOLED);
+    if (total == OF_OTHERS)
+        Py_RETURN_NONE;
+    PyObject *spooled = total < 0 ? NULL : PyBytes_FromStringAndSize(NULL, total);
+    if (spooled == NULL)
+        return NULL;
+    unsigned char *to = (unsigned char *)PyBytes_AsString(spooled);
+    Py_ssize_t count = PyList_Size(items);
+    for (Py_ssize_t at = 0; at < count; at++) {
+        PyObject *item = PyList_GetItem(items, at), *name = PyTuple_GetItem(item, 0);
+        const Stat *st = (const Stat *)PyTuple_GetItem(item, 1);
+        size_t length = (size_t)PyBytes_Size(name);
+        to = put(to, length, 2);
+        to = put(to, st->mode, 4);
+        to = put(to, st->uid, 4);
+        to = put(to, st->gid, 4);
+        to = put(to, (uint64_t)st->mtime_ns, 8);
+        to = put(to, (uint64_t)st->ctime_ns, 8);
+        to = put(to, (uint64_t)st->size, 8);
+        to = put(to, st->inode, 8);
+        to = put(to, st->device, 8);
+        to = put(to, st->links, 8);
+        to = put(to, st->rdev, 8);
+        memcpy(to, PyBytes_AsString(name), length);
+        to += length;
     }
-    if (saved == 0 && fstat(fd, st) != 0)
-        saved = errno;
-    *has_xattrs = 0;
-#ifdef __linux__
-    if (saved == 0)
-        *has_xattrs = flistxattr(fd, NULL, 0) > 0;
-#endif
-    close(fd);
-    errno = saved;
-    return saved == 0 ? (ssize_t)have : -1;
+    return spooled;
+}
+
+INLINE uint64_t take(const unsigned char **from, int bytes)
+{
+    uint64_t value = 0;
+    for (int at = 0; at < bytes; at++)
+        value |= (uint64_t)(*from)[at] << (8 * at);
+    *from += bytes;
+    return value;
+}
+
+/* One record of spool() as (name, Stat); NULL with an error. */
+static PyObject *next_spooled(State *state, const unsigned char **from, const unsigned char *end)
+{
+    if (end - *from < SPOOLED) {
+        PyErr_SetString(PyExc_ValueError, "a record is cut off");
+        return NULL;
+    }
+    Py_ssize_t length = (Py_ssize_t)take(from, 2);
+    allocfunc allocate = (allocfunc)PyType_GetSlot(state->stat_type, Py_tp_alloc);
+    Stat *st = (Stat *)allocate(state->stat_type, 0);
+    if (st == NULL)
+        return NULL;
+    st->mode = (unsigned int)take(from, 4);
+    st->uid = (unsigned int)take(from, 4);
+    st->gid = (unsigned int)take(from, 4);
+    st->mtime_ns = (long long)take(from, 8);
+    st->ctime_ns = (long long)take(from, 8);
+    st->size = (long long)take(from, 8);
+    st->inode = take(from, 8);
+    st->device = take(from, 8);
+    st->links = take(from, 8);
+    st->rdev = take(from, 8);
+    PyObject *name = NULL;
+    if (end - *from < length)
+        PyErr_SetString(PyExc_ValueError, "a name is cut off");
+    else
+        name = PyBytes_FromStringAndSize((const char *)*from, length);
+    if (name == NULL) {
+        Py_DECREF((PyObject *)st);
+        return NULL;
+    }
+    *from += length;
+    return Py_BuildValue("NN", name, (PyObject *)st);
+}
+
+/* unspool(data) -> [(name, Stat)]: what spool() was given. */
+PyObject *files_unspool(PyObject *module, PyObject *data)
+{
+    char *begin;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(data, &begin, &size) < 0)
+        return NULL;
+    const unsigned char *from = (const unsigned char *)begin, *end = from + size;
+    PyObject *items = PyList_New(0);
+    while (items != NULL && from < end) {
+        PyObject *item = next_spooled(PyModule_GetState(module), &from, end);
+        if (item == NULL || PyList_Append(items, item) < 0)
+            Py_CLEAR(items);
+        Py_XDECREF(item);
+    }
+    return items;
 }
 
 /* read_small(dir_fd, name, size) -> (data, Stat | NotImplemented, has_xattrs) */

@@ -13,11 +13,21 @@ static PyMethodDef methods[] = {
      "look(dir_fd, names) -> list: lstat of each name; None if it vanished, NotImplemented if its times do not fit."},
     {"pack", files_pack, METH_O,
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
+    {"spool", files_spool, METH_O,
+     "spool(items) -> bytes: all (name, Stat), for unspool(); None if a stat is of another type."},
+    {"unspool", files_unspool, METH_O, "unspool(data) -> list of (name, Stat)."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
     {"compare", compare, METH_VARARGS,
      "compare(fd, at, data, path, size, mtime_ns) -> int: 0 unless the file holds data there; 1 without a path; else of "
      "the original at path 2: gone or changed, 3: it holds data there too, 4: it does not."},
+    {"write_small", files_write_small, METH_VARARGS,
+     "write_small(dir_fd, temporary, name, data, mode, uid, gid, must_own, atime_ns, mtime_ns) -> int: the inode of the "
+     "new file, complete and renamed (an empty name: not renamed); 0 if anything did not work, and nothing is left."},
+    {"copy_small", files_copy_small, METH_VARARGS,
+     "copy_small(source_fd, target_fd, must_own, files) -> list of (digest, inode): read_small, sha256 and write_small of "
+     "(source, temporary, name, listed, size, mode, uid, gid, atime_ns, mtime_ns, digest); listed and digest may be empty; "
+     "None for what is not so, has attributes or perhaps holes, or cannot be made."},
     {"processor", processor_names, METH_NOARGS,
      "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
     {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},

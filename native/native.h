@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 typedef struct {
     const uint8_t *data;
@@ -52,7 +53,17 @@ HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
 HIDDEN PyObject *compare(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_spool(PyObject *module, PyObject *items);  /* METH_O */
+HIDDEN PyObject *files_unspool(PyObject *module, PyObject *data); /* METH_O */
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_write_small(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_copy_small(PyObject *module, PyObject *arguments);
+
+/* Opens, reads at most size + 1 bytes, stats and closes; the bytes read, or -1 with errno set. No Python in it. */
+struct stat;
+HIDDEN ssize_t read_whole(int dir_fd, const char *name, char *buffer, size_t size, struct stat *st, int *has_xattrs);
+/* The digests of messages, 32 bytes each; only where the processor HAS_SHA. */
+HIDDEN void sha256_some(const Bytes *messages, size_t count, uint8_t *digests);
 
 /* The module's state belongs to files.c alone. */
 #define FILES_STATE_SIZE 16

@@ -14,6 +14,7 @@ import pytest
 from tests import archivekit, mirrorkit, versionedkit
 
 from holdfast.files.rules import Rules
+from holdfast.files.xattrs import write_xattrs
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Invalid, NotFound
 from holdfast.kernel.events import Event, Fact, ignore
@@ -156,6 +157,33 @@ def test_what_was_saved_comes_back_in_every_detail(case: Case) -> None:
     assert done.outcome is Outcome.OK, done.problems
     assert mirrorkit.tree(case.target) == mirrorkit.tree(case.source)
     assert (case.target / "holes").stat().st_blocks * 512 < 1_000_000
+    assert case.check().outcome is Outcome.OK
+
+
+def test_many_small_files_with_odd_ones_among_them(case: Case) -> None:
+    for number in range(3):
+        folder = case.source / f"folder {number}"
+        folder.mkdir()
+        for each in range(30):
+            (folder / f"file {each:02}").write_bytes(b"%d %d\n" % (number, each) * each * each)
+            os.utime(folder / f"file {each:02}", ns=(0, 1_400_000_000_000_000_000 + each))
+        (folder / "read only").write_text("do not touch\n")
+        (folder / "read only").chmod(0o440)
+        (folder / "with set-id").write_text("#!/bin/sh\n")
+        (folder / "with set-id").chmod(0o2750)
+        write_xattrs(os.fsencode(folder / "file 07"), ((b"user.colour", b"red"),))
+        (folder / "small hole").write_bytes(b"x" * 4096 + bytes(9000) + b"y")
+        os.link(folder / "file 03", folder / "zz link")
+    summary = case.save()
+    assert (summary.outcome, summary.files_new) == (Outcome.OK, 3 * 34), summary.problems
+    for number in range(3):
+        (case.source / f"folder {number}" / "file 11").write_text("changed\n")
+        (case.source / f"folder {number}" / "file 12").unlink()
+    summary = case.save()
+    assert (summary.outcome, summary.files_changed, summary.files_new) == (Outcome.OK, 3, 0), summary.problems
+    done = case.restore()
+    assert done.outcome is Outcome.OK, done.problems
+    assert mirrorkit.tree(case.target) == mirrorkit.tree(case.source)
     assert case.check().outcome is Outcome.OK
 
 

@@ -28,6 +28,12 @@ STEPS = frozenset(
 KILLED = 77
 
 
+@pytest.fixture(autouse=True)
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extension's calls, which do in one what these tests break into."""
+    monkeypatch.setattr("holdfast.files.small._native", None)
+
+
 def first_state(folder: Path) -> None:
     (folder / "inner" / "deep").mkdir(parents=True)
     (folder / "becomes folder").write_text("old\n")

@@ -21,6 +21,12 @@ STRIDE = 5
 """Every fifth step dies in one run of the suite, another fifth in each case: all of them together."""
 
 
+@pytest.fixture(autouse=True)
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extension's calls, which do in one what these tests break into."""
+    monkeypatch.setattr("holdfast.files.small._native", None)
+
+
 def killed_at(step: int, work: Callable[[], object], changing: Sequence[str] = CHANGING) -> bool:
     """Do ``work`` in a process of its own that dies without warning before its change number ``step``, which is a
     call of one of the functions ``changing`` of ``os``.

@@ -83,9 +83,9 @@ def test_more_names_than_one_batch_and_vanished_ones(tmp_path: Path) -> None:
 def test_keys_are_the_same_with_and_without(opened: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lister = Lister(ALL, b"salt", frozenset())
     scope = ALL.root(b"/somewhere")
-    _, native = lister.look(opened, scope, b"")
+    _, native = lister.look(opened, scope, b"", b"/place")
     monkeypatch.setattr(directory, "_native", None)
-    _, plain = lister.look(opened, scope, b"")
+    _, plain = lister.look(opened, scope, b"", b"/place")
     assert native.key == plain.key
     assert [item.name for item in native.items] == [item.name for item in plain.items]
 
@@ -151,6 +151,6 @@ def test_a_backup_makes_the_same_tree_with_and_without(
 @pytest.mark.usefixtures("without_extension")
 def test_rules_hold_without_the_extension(opened: int) -> None:
     rules = Rules.compile(["file", "!mode"], defaults=False)
-    _, listing = Lister(rules, b"salt", frozenset()).look(opened, rules.root(b"/somewhere"), b"")
+    _, listing = Lister(rules, b"salt", frozenset()).look(opened, rules.root(b"/somewhere"), b"", b"/somewhere")
     assert b"file" not in [item.name for item in listing.items]
     assert listing.excluded == 1

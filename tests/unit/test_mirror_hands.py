@@ -23,6 +23,12 @@ FOLDERS, EACH = 12, 40
 
 
 @pytest.fixture
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes, and files made in several calls, as where no compiler was."""
+    monkeypatch.setattr("holdfast.files.small._native", None)
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     """More files than one process copies alone, in several folders, with a few that are not ordinary."""
     folder = tmp_path / "source"
@@ -39,7 +45,12 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("protect", [False, True], ids=["open", "protected"])
-def test_processes_make_the_same_mirror_as_one(tmp_path: Path, source: Path, protect: bool) -> None:
+@pytest.mark.parametrize("extension", [False, True], ids=["processes", "threads"])
+def test_workers_make_the_same_mirror_as_one(
+    tmp_path: Path, source: Path, protect: bool, extension: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not extension:
+        monkeypatch.setattr("holdfast.files.small._native", None)
     alone, together = new_mirror(tmp_path / "alone", protect=protect), new_mirror(tmp_path / "m", protect=protect)
     one = save(alone, source, workers=0)
     two = save(together, source, workers=2)
@@ -58,6 +69,7 @@ def test_processes_make_the_same_mirror_as_one(tmp_path: Path, source: Path, pro
     assert_mirrors(together, source)
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_what_one_process_cannot_copy_is_told_and_the_rest_goes_on(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +91,7 @@ def test_what_one_process_cannot_copy_is_told_and_the_rest_goes_on(
     assert_mirrors(vault, source)
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_a_full_disk_in_a_worker_ends_the_run(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vault = new_mirror(tmp_path / "m")
     create, parent = Here.create, os.getpid()
@@ -96,6 +109,7 @@ def test_a_full_disk_in_a_worker_ends_the_run(tmp_path: Path, source: Path, monk
     assert_mirrors(vault, source)
 
 
+@pytest.mark.usefixtures("step_by_step")
 def test_a_worker_that_dies_is_our_fault_and_the_next_run_finishes(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context, Meanwhile, hostname, username
@@ -18,6 +18,7 @@ from holdfast.kernel.events import Fact
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules
     from holdfast.sources.base import Source
+    from holdfast.sources.onescan import OneScan
     from holdfast.storage import Storage
     from holdfast.vaults.archive import ArchiveVault
     from holdfast.vaults.archive.backup import Ahead
@@ -32,7 +33,7 @@ class BackupRequest:
 
     ``excludes`` are gitignore lines, ``exclude_files`` files of such lines (``-`` is standard input), ``larger_than``
     is in bytes. ``sources`` are databases and programs (see ``app.databases``), ``sqlite`` copies the live SQLite files
-    among the paths consistently.
+    among the paths consistently. ``scan``: see :func:`one_scan`.
     """
 
     paths: tuple[bytes, ...]
@@ -54,6 +55,7 @@ class BackupRequest:
     workers: int | None = None
     sources: tuple[Source, ...] = ()
     sqlite: bool = True
+    scan: OneScan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         program=f"holdfast {_version()}",
         sources=request.sources,
         sqlite=request.sqlite,
+        scan=request.scan,
     )
     plain = plain_vault(context)
     if plain is not None:
@@ -157,6 +160,27 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         summary = vault.backup(options, emit=context.emit, cancel=context.cancel, ahead=ahead[0] if ahead else None)
         _note_space(context, vault.location)
         return BackupResult(vault.location, summary, made)
+
+
+def one_scan(context: Context, backups: int) -> OneScan:
+    """What backups of one request into several vaults share, so that directories are read once: see ``OneScan``. Give
+    it to all of them as ``scan``, and the request through :func:`with_lines` first."""
+    from holdfast.sources.onescan import OneScan
+
+    folder: str | None = str(context.paths.cache)
+    if backups > 1:
+        try:
+            os.makedirs(str(folder), mode=0o700, exist_ok=True)
+        except OSError:
+            folder = None
+    return OneScan(backups, folder, context.clock)
+
+
+def with_lines(request: BackupRequest) -> BackupRequest:
+    """The request with what its files of excludes say by now, so that every vault leaves out the same. Raises as
+    :func:`read_lines`."""
+    lines = [line for path in request.exclude_files for line in read_lines(path)]
+    return replace(request, excludes=(*request.excludes, *lines), exclude_files=())
 
 
 def _note_space(context: Context, location: str) -> None:
@@ -204,9 +228,7 @@ def read_rules(request: BackupRequest) -> tuple[Rules, tuple[str, ...]]:
     """The compiled rules, and their lines as they are recorded in the snapshot."""
     from holdfast.files.rules import Rules
 
-    lines: list[str] = list(request.excludes)
-    for path in request.exclude_files:
-        lines += read_lines(path)
+    lines = with_lines(request).excludes
     rules = Rules.compile(
         lines,
         defaults=request.default_excludes,

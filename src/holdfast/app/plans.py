@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from holdfast.app.backup import BackupRequest, BackupResult, check_request
+from holdfast.app.backup import BackupRequest, BackupResult, check_request, one_scan, with_lines
 from holdfast.app.context import Context, hostname
 from holdfast.app.copy import CopyRequest
 from holdfast.app.databases import make_sources
@@ -79,11 +79,11 @@ class PlanResult:
 def run_plan(context: Context, plan: NamedPlan, request: PlanRequest, told: Callable[[VaultRun], None]) -> PlanResult:
     """Run ``plan``; ``told`` hears of each vault as soon as it is done.
 
-    The hooks ``before`` first: if one fails, nothing is saved. Then the backup into one vault after the other, with the
-    tag ``plan:NAME``; a vault that fails does not keep the others from theirs. Where a snapshot was saved and the plan
-    says what to keep, what it does not keep of its own snapshots of this host is forgotten in that vault. The hooks
-    ``after`` run whatever happened, those of ``on_failure`` where the outcome is ``failed``; then ``Cancelled`` is
-    raised, if that is what happened.
+    The hooks ``before`` first: if one fails, nothing is saved. Then the backup into one vault after the other, with one
+    reading of the directories for all and with the tag ``plan:NAME``; a vault that fails does not keep the others from
+    theirs. Where a snapshot was saved and the plan says what to keep, what it does not keep of its own snapshots of
+    this host is forgotten in that vault. The hooks ``after`` run whatever happened, those of ``on_failure`` where the
+    outcome is ``failed``; then ``Cancelled`` is raised, if that is what happened.
     """
     context = replace(context, remembered={})
     if request.dry_run:
@@ -108,10 +108,15 @@ def _run(context: Context, plan: NamedPlan, request: PlanRequest, told: Callable
             if not request.dry_run:
                 run_before(plan.before, environ, context.emit, context.cancel)
             check_request(backup)
-            for vault in request.to or plan.to:
-                runs.append(_into(replace(context, vault=vault or None), vault, plan, backup))
-                told(runs[-1])
-                context.cancel.check()
+            backup = with_lines(backup)
+            vaults = request.to or plan.to
+            with one_scan(context, len(vaults)) as scan:
+                for vault in vaults:
+                    scan.turn()
+                    into = replace(backup, scan=scan)
+                    runs.append(_into(replace(context, vault=vault or None), vault, plan, into))
+                    told(runs[-1])
+                    context.cancel.check()
         except HoldfastError as error:
             refused = error
         outcome = _outcome(runs, refused)

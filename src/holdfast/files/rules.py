@@ -138,6 +138,11 @@ class Scope:
         layers = tuple((view.layer.text, view.state) for view in self._views)
         return _restored, (self._path, layers, self._wheres, self._options, self._kept)
 
+    @property
+    def path(self) -> bytes:
+        """The path of the directory below the root of its rules; empty for the root itself."""
+        return self._path
+
     def excludes(self, name: bytes, is_dir: bool) -> bool:
         """Whether the entry ``name`` of this directory is to be left out."""
         for view in self._views:

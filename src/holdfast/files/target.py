@@ -11,6 +11,7 @@ from types import TracebackType
 
 from holdfast.files.placing import place, remove_entry, settle, temporary_names
 from holdfast.files.safepath import Directories, check_name, split, translated
+from holdfast.files.small import write_small
 from holdfast.kernel.errors import Invalid
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -125,6 +126,36 @@ class Target:
             raise translated(error, "write", path) from error
         return handle
 
+    def temporary(self) -> bytes:
+        """A name for an unfinished file that nothing has."""
+        return next(self._names)
+
+    def put_small(
+        self,
+        path: bytes,
+        data: bytes,
+        *,
+        st_mode: int,
+        uid: int,
+        gid: int,
+        mtime_ns: int,
+        atime_ns: int,
+        owner: bool | None,
+    ) -> bool:
+        """A new file of this content and metadata as ``path``, complete when it gets its name; see ``write_small``.
+
+        False: it cannot be made in one call, and nothing was done: use :meth:`create_file`.
+        """
+        if not self.replace:
+            return False
+        parent, name = self._place(path)
+        self._directories.forget(path)
+        made = write_small(
+            parent, next(self._names), name, data,
+            st_mode=st_mode, uid=uid, gid=gid, mtime_ns=mtime_ns, atime_ns=atime_ns, owner=owner,
+        )  # fmt: skip
+        return made != 0
+
     def symlink(self, path: bytes, target: bytes) -> None:
         """Make the symbolic link ``path``. ``target`` may be anything: it is stored, never followed."""
         self._make(path, lambda parent, name: os.symlink(target, name, dir_fd=parent))
@@ -157,8 +188,11 @@ class Target:
     def stat(self, path: bytes) -> os.stat_result | None:
         """What is at ``path`` (a link itself, not what it points to); None if nothing, or only through a link."""
         try:
-            *above, name = split(path) or [b"."]
-            return os.stat(name, dir_fd=self._directories.get(b"/".join(above), make=False), follow_symlinks=False)
+            if not path:
+                return os.fstat(self._directories.get(b"", make=False))
+            above, _, name = path.rpartition(b"/")
+            check_name(name)
+            return os.lstat(name, dir_fd=self._directories.get(above, make=False))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None

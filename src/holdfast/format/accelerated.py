@@ -39,6 +39,11 @@ def sha256_each(messages: Sequence[Buffer]) -> list[bytes]:
     return _hash_each()(messages)
 
 
+def hashes_here() -> bool:
+    """Whether the extension's SHA-256 is used: the processor has the instructions, and they are right."""
+    return _hash_each() is not _hashlib_each
+
+
 def can_seal() -> bool:
     """Whether :func:`seal_small` and :func:`open_small` may be called: extension and AES instructions are there."""
     return _native is not None and "aes" in _native.processor()

@@ -1,4 +1,4 @@
-"""Threads for a moment: a map whose threads have all ended when it returns, because the engine forks later."""
+"""Threads that end with what they are for, because the engine forks later: a map, and workers for many tasks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,6 +64,92 @@ def map_in_threads(
     if failed:
         raise failed[0]
     return [results[index] for index in range(count)]
+
+
+class Workers(Generic[Item, Result]):
+    """Some threads that carry out tasks which mostly release the interpreter lock. For the use of one thread alone.
+
+    Nothing is started before the first task; call :meth:`close` at the end, whatever happened.
+    """
+
+    def __init__(self, start: Callable[[], Callable[[Item], Result]], count: int = 0) -> None:
+        """``start`` is called in each thread and gives what does its tasks. ``count`` 0: one for each processor."""
+        self._start = start
+        self._count = count or _processors()
+        self._threads: list[threading.Thread] = []
+        self._tasks: deque[Item] = deque()
+        self._done: deque[Result] = deque()
+        self._failed: list[BaseException] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self.waiting = 0  # tasks without an answer
+
+    def submit(self, task: Item) -> None:
+        """Have a task done."""
+        with self._changed:
+            self._tasks.append(task)
+            self.waiting += 1
+            self._changed.notify_all()
+        while len(self._threads) < self._count and len(self._threads) < self.waiting:
+            thread = threading.Thread(target=self._work, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more
+                self._count = len(self._threads)
+                if not self._count:
+                    self._work(forever=False)
+                return
+            self._threads.append(thread)
+
+    def take(self, *, wait: bool) -> list[Result]:
+        """The answers that are there; with ``wait`` at least one, if any is to come. Raises what a task raised."""
+        with self._changed:
+            while wait and self.waiting and not self._done and not self._failed:
+                self._changed.wait(0.1)  # so that a signal's handler has its turn
+            if self._failed:
+                raise self._failed[0]
+            found = list(self._done)
+            self._done.clear()
+            self.waiting -= len(found)
+        return found
+
+    def forget_waiting(self) -> list[Item]:
+        """Do no more than what was begun; returns the rest."""
+        with self._changed:
+            left = list(self._tasks)
+            self._tasks.clear()
+            self.waiting -= len(left)
+        return left
+
+    def close(self) -> None:
+        """Return when all threads have ended. What they had not begun stays undone."""
+        with self._changed:
+            self._closed = True
+            self._tasks.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, *, forever: bool = True) -> None:
+        act: Callable[[Item], Result] | None = None
+        while True:
+            with self._changed:
+                while forever and not self._tasks and not self._closed:
+                    self._changed.wait()
+                if not self._tasks or self._failed:
+                    return
+                task = self._tasks.popleft()
+            try:
+                act = act or self._start()
+                answer = act(task)
+            except BaseException as error:
+                with self._changed:
+                    self._failed.append(error)
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._done.append(answer)
+                self._changed.notify_all()
 
 
 def _processors() -> int:

@@ -6,8 +6,10 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +17,7 @@ from holdfast.files.rules import Rules, Scope
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
+    from holdfast.sources.onescan import Found, OneScan
 
 try:
     from holdfast import _native
@@ -25,7 +28,10 @@ except ImportError:  # no compiler was there: the same in Python, three times as
 _LISTED = struct.Struct("<HIqqqQQIIIQ")
 _IGNORE_FILE_LIMIT = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_HERE = -2 if sys.platform == "darwin" else -100  # AT_FDCWD
 _NOATIME = getattr(os, "O_NOATIME", 0)
+
+Keep = Callable[["list[Item]", int, tuple[bytes, ...], bytes | None, bytes | None], None]
 
 NOTHING = b"\xff" * 16
 """The key of a directory that is not looked into."""
@@ -40,13 +46,14 @@ class Item(NamedTuple):
 
 class Listing(NamedTuple):
     """What is to be saved of a directory. ``key`` hashes everything that its tree depends on but its subtrees'
-    content.
+    content. ``at_ns``: when an earlier backup read it; None: it was read just now.
     """
 
     items: list[Item]
     key: bytes
     excluded: int
     reasons: tuple[tuple[bytes, str], ...] = ()
+    at_ns: int | None = None
 
 
 def open_directory(path: bytes) -> int:
@@ -106,7 +113,8 @@ class Lister:
     """Lists directories as one backup wants them.
 
     ``salt``: see :func:`list_directory`. ``skip``: (device, inode) of directories that are never listed.
-    ``devices``: what lies on other file systems is left out; empty: go anywhere.
+    ``devices``: what lies on other file systems is left out; empty: go anywhere. ``scan``: what other backups of the
+    same run found under the same rules, and want to know.
     """
 
     rules: Rules
@@ -114,34 +122,59 @@ class Lister:
     skip: frozenset[tuple[int, int]]
     devices: frozenset[int] = frozenset()
     explain: bool = False
+    scan: OneScan | None = None
 
-    def look(self, fd: int, scope: Scope, name: bytes) -> tuple[Scope, Listing]:
+    def look(self, fd: int, scope: Scope, name: bytes, path: bytes) -> tuple[Scope, Listing]:
         """The scope inside of an open directory, and what is to be saved of it.
 
         ``scope`` is that of the directory around it, and ``name`` its name there; an empty name means that ``scope``
-        is its own already. Raises ``OSError``.
+        is its own already. ``path`` is where it is. Raises ``OSError``.
         """
         if self.devices and os.fstat(fd).st_dev not in self.devices:
             return scope, Listing([], NOTHING, 0)  # a mount point is kept as an empty folder, as restic does
+        scan = self.scan
+        if scan is None:
+            return self._read(fd, scope, name, None)
+        depth = len(scope.path) + 1 + len(name) if name and scope.path else len(scope.path) + len(name)
+        found = scan.find(path, depth, fd)
+        if found is not None:
+            return self._again(fd, scope, name, found)
+        begun = scan.begin(fd)
+        return self._read(fd, scope, name, None if begun is None else partial(scan.keep, path, depth, begun))
+
+    def _read(self, fd: int, scope: Scope, name: bytes, keep: Keep | None) -> tuple[Scope, Listing]:
+        """Read a directory; ``keep`` is told what was found, before it is this vault's."""
         names = [os.fsencode(entry) for entry in os.listdir(fd)]
         ignore_name = self.rules.ignore_file
         text = read_ignore_file(fd, ignore_name) if ignore_name and ignore_name in names else None
-        if name:
-            scope = scope.enter(name, text)
-        elif text is not None:
-            scope = scope.with_ignore_file(text)
-        kept = scope.keeps_only(set(names), fd)
-        every, left_out = names, 0
+        inner = _inside(scope, name, text)
+        kept = inner.keeps_only(set(names), fd)
+        listing = list_directory(names if kept is None else [kept], fd, inner, self.rules.larger_than, self.salt)
         if kept is not None:
-            left_out, names = len(names) - 1, [kept]
-        listing = list_directory(names, fd, scope, self.rules.larger_than, self.salt)
+            listing = listing._replace(excluded=listing.excluded + len(names) - 1)
+        if keep is not None:
+            left_out: tuple[bytes, ...] = ()
+            if self.explain and len(listing.items) != len(names):
+                saved = {item.name for item in listing.items}
+                left_out = tuple(one for one in names if one not in saved)
+            keep(listing.items, listing.excluded, left_out, kept, text)
+        return inner, self._own(listing, names, fd, inner, kept)
+
+    def _again(self, fd: int, scope: Scope, name: bytes, found: Found) -> tuple[Scope, Listing]:
+        """What an earlier backup found, as this vault wants it."""
+        inner = _inside(scope, name, found.ignore_text)
+        items = list(map(Item._make, found.entries))
+        listing = Listing(items, _key(items, self.salt), found.excluded, (), found.at_ns)
+        names = [*found.left_out, *(item.name for item in items)] if self.explain else []
+        return inner, self._own(listing, names, fd, inner, found.kept)
+
+    def _own(self, listing: Listing, names: list[bytes], fd: int, scope: Scope, kept: bytes | None) -> Listing:
+        """The listing without what this vault leaves out, and why anything is."""
         if self.skip or self.devices:
             listing = self._without_foreign(listing)
-        if left_out:
-            listing = listing._replace(excluded=listing.excluded + left_out)
         if self.explain and listing.excluded:
-            listing = listing._replace(reasons=self._reasons(every, listing, fd, scope, kept))
-        return scope, listing
+            listing = listing._replace(reasons=self._reasons(names, listing, fd, scope, kept))
+        return listing
 
     def _reasons(
         self, names: list[bytes], listing: Listing, fd: int, scope: Scope, kept: bytes | None
@@ -181,7 +214,7 @@ class Lister:
         if len(items) == len(listing.items):
             return listing
         key = blake2b(listing.key + b"/".join(item.name for item in items), digest_size=16).digest()
-        return Listing(items, key, listing.excluded + len(listing.items) - len(items))
+        return Listing(items, key, listing.excluded + len(listing.items) - len(items), (), listing.at_ns)
 
 
 def walk(lister: Lister, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Scope, Listing]]:
@@ -197,7 +230,7 @@ def walk(lister: Lister, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Scope,
         except OSError:
             continue
         try:
-            inner, listing = lister.look(fd, scope, name)
+            inner, listing = lister.look(fd, scope, name, path)
         except OSError:
             continue
         finally:
@@ -229,10 +262,19 @@ def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | Non
             excluded += 1
             continue
         items.append(Item(name, st))
+    return Listing(items, _key(items, salt), excluded)
+
+
+def _inside(scope: Scope, name: bytes, ignore_text: bytes | None) -> Scope:
+    """The scope of a directory from that of the one around it, or from its own (an empty ``name``)."""
+    if name:
+        return scope.enter(name, ignore_text)
+    return scope if ignore_text is None else scope.with_ignore_file(ignore_text)
+
+
+def _key(items: list[Item], salt: bytes) -> bytes:
     packed = None if _native is None else _native.pack(items)
-    return Listing(
-        items, blake2b(_pack(items) if packed is None else packed, key=salt, digest_size=16).digest(), excluded
-    )
+    return blake2b(_pack(items) if packed is None else packed, key=salt, digest_size=16).digest()
 
 
 def _look(fd: int, names: list[bytes]) -> list[Stat | None]:
@@ -265,15 +307,16 @@ def _pack(items: list[Item]) -> bytes:
     return b"".join(pieces)
 
 
-def read_small(fd: int, name: bytes, size: int) -> tuple[bytes, Stat, bool] | None:
+def read_small(fd: int | None, name: bytes, size: int) -> tuple[bytes, Stat, bool] | None:
     """A file that ``stat`` gave ``size`` bytes, read whole: (content, ``stat`` after reading, has extended attributes).
+    Without ``fd``, the directory it is in, ``name`` is a path.
 
     None where it is another length now, or where there is no extension: read it piece by piece then.
     Raises ``OSError``.
     """
     if _native is None:
         return None
-    data, after, has_xattrs = _native.read_small(fd, name, size)
+    data, after, has_xattrs = _native.read_small(_HERE if fd is None else fd, name, size)
     if after is NotImplemented or after.st_size != len(data):
         return None
     return data, after, has_xattrs

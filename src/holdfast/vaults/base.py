@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.files.chosen import Chosen
 from holdfast.files.entry import Entry
@@ -15,6 +15,9 @@ from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
 from holdfast.sources.base import Source
 from holdfast.vaults.proven import Proven, Proving
+
+if TYPE_CHECKING:
+    from holdfast.sources.onescan import OneScan
 
 
 class Outcome(StrEnum):
@@ -85,6 +88,7 @@ class BackupOptions:
     and paths. ``workers`` 0 keeps everything in this process; None chooses by the machine.
     ``estimate`` counts everything meanwhile, so that ticks carry totals. ``sources`` are databases and programs whose
     output is saved below ``/.holdfast/databases``; ``sqlite`` saves SQLite files among the paths consistently.
+    ``scan``: what backups of the same paths and rules into other vaults, in the same run, found in directories.
     """
 
     paths: tuple[bytes, ...]
@@ -106,6 +110,7 @@ class BackupOptions:
     program: str = "holdfast"
     sources: tuple[Source, ...] = ()
     sqlite: bool = False
+    scan: OneScan | None = None
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,3 +95,16 @@ def write_marker(root: bytes, marker: Marker) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def folders_around(own: bytes) -> frozenset[tuple[int, int]]:
+    """Device and inode of the vault's folder and of all around it."""
+    found: set[tuple[int, int]] = set()
+    place = os.path.realpath(own)
+    while True:
+        with suppress(OSError):
+            st = os.stat(place)
+            found.add((st.st_dev, st.st_ino))
+        if place == os.path.dirname(place):
+            return frozenset(found)
+        place = os.path.dirname(place)

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from holdfast.files.entry import Entry
 from holdfast.files.metadata import apply_metadata
+from holdfast.files.small import LARGEST
 from holdfast.files.sparse import write_at, write_sparse
 from holdfast.files.target import Target
 from holdfast.kernel.cancel import Cancel
@@ -17,16 +18,21 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, HoldfastError, NoSpace, NotFound, Unavailable
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.sources.directory import open_file
-from holdfast.vaults.archive.restore.tasks import Selection
 from holdfast.vaults.base import Outcome, Overwrite, Problem, RestoreOptions, RestoreSummary, SnapshotInfo
-from holdfast.vaults.items import Browsable, Item
+from holdfast.vaults.batches import Batches
+from holdfast.vaults.items import Item
+from holdfast.vaults.marker import folders_around
+from holdfast.vaults.plainqueue import Queue, Readable
+from holdfast.vaults.selection import Selection
 from holdfast.vaults.witness import Witness
+
+TICK_SECONDS = 0.1
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def restore(
-    vault: Browsable,
+    vault: Readable,
     snapshot: SnapshotInfo,
     options: RestoreOptions,
     *,
@@ -42,7 +48,7 @@ def restore(
     be restored is a problem and stops nothing else. Raises ``NotFound``, ``NoSpace``, ``Unavailable``, ``Denied``,
     ``Cancelled``. A crash leaves at most a file named ``.holdfast-tmp-`` and more.
     """
-    return _Restore(vault, snapshot, options, own, emit, cancel).run(clock)
+    return _Restore(vault, snapshot, options, own, clock, emit, cancel).run()
 
 
 class _Restore:
@@ -50,36 +56,42 @@ class _Restore:
 
     def __init__(
         self,
-        vault: Browsable,
+        vault: Readable,
         snapshot: SnapshotInfo,
         options: RestoreOptions,
         own: bytes,
+        clock: Clock,
         emit: Emit,
         cancel: Cancel,
     ) -> None:
         self._vault = vault
+        self._clock = clock
+        self._next_tick = 0.0
         self._snapshot = snapshot
         self._options = options
         self._emit = emit
         self._cancel = cancel
         self._root = b"/" if options.in_place else options.target
         self._summary = RestoreSummary(snapshot=snapshot.id)
-        self._keep = _folders_around(own)
+        self._keep = folders_around(own)
         self._saved = {os.fsencode(path).strip(b"/") for path in snapshot.paths}
         self._links: dict[tuple[int, int, object], bytes] = {}
         self._folders: list[tuple[bytes, Item]] = []
         self._target: Target | None = None
         self._witness = None if options.proving is None else Witness(options.proving, options.path.rstrip(b"/"))
+        self._queue: Queue | None = None
+        # What is to be read back is written where that can be done at once.
+        self._in_one_call = not options.verify and self._witness is None
 
-    def run(self, clock: Clock) -> RestoreSummary:
+    def run(self) -> RestoreSummary:
         """Do it."""
-        began = clock.monotonic()
+        began = self._clock.monotonic()
         options, summary = self._options, self._summary
         top = self._vault.find(self._snapshot, options.path)
         if not options.dry_run or os.path.isdir(self._root):
             self._target = Target(self._root, replace=True)
         try:
-            self._walk(top)
+            self._restore(top)
             for path, folder in reversed(self._folders):
                 self._tried(folder, path, self._finish)
         finally:
@@ -89,8 +101,20 @@ class _Restore:
         if self._witness is not None:
             summary.proven = self._witness.take()
         summary.outcome = Outcome.PARTIAL if summary.problems else Outcome.OK
-        summary.seconds = clock.monotonic() - began
+        summary.seconds = self._clock.monotonic() - began
         return summary
+
+    def _restore(self, top: Item) -> None:
+        if self._target is None or self._options.dry_run:
+            self._walk(top)
+            return
+        with Batches(self._options.owner) as batches:
+            self._queue = Queue(
+                self._vault, self._target, batches, self._options.owner, done=self._copied,
+                slowly=lambda item, path: self._tried(item, path, self._single),
+            )  # fmt: skip
+            self._walk(top)
+            self._queue.finish()
 
     # -- what there is to do ---------------------------------------------------------------------------------------
 
@@ -238,11 +262,19 @@ class _Restore:
                 return
             if options.delete:
                 self._target.remove(path)
-        entry = item.entry
+        elif item.kind == "file" and self._in_one_call and self._queue is not None and self._queue.put(item, path):
+            return
+        self._single(item, path)
+
+    def _single(self, item: Item, path: bytes) -> None:
         if item.kind == "file":
-            self._file(item, entry, path)
+            self._file(item, item.entry, path)
         else:
-            self._other(item, entry, path)
+            self._other(item, item.entry, path)
+        self._count(item)
+
+    def _copied(self, item: Item) -> None:
+        self._summary.bytes_read += item.size
         self._count(item)
 
     def _is_to_write(self, item: Item, found: os.stat_result) -> bool:
@@ -261,8 +293,11 @@ class _Restore:
         if item.kind == "file":
             summary.files_restored += 1
             summary.bytes_restored += item.size
-            current = os.fsdecode(item.path)
-            self._emit(Tick("restore", summary.files_restored, summary.bytes_restored, current=current))
+            now = self._clock.monotonic()
+            if now >= self._next_tick:
+                self._next_tick = now + TICK_SECONDS
+                current = os.fsdecode(item.path)
+                self._emit(Tick("restore", summary.files_restored, summary.bytes_restored, current=current))
         elif item.kind == "symlink":
             summary.links += 1
         else:
@@ -275,6 +310,28 @@ class _Restore:
             first = self._links.get(key)
             if first is not None and self._link(path, first):
                 return
+        if self._witness is not None or not self._file_at_once(item, entry, path):
+            self._file_in_pieces(item, entry, path)
+        if entry.st_nlink > 1:
+            self._links.setdefault(key, path)
+        if self._options.verify:
+            self._verify(item, path)
+
+    def _file_at_once(self, item: Item, entry: Entry, path: bytes) -> bool:
+        """Whether this is a small, ordinary file, which is there then."""
+        if item.size > LARGEST or entry.xattrs:
+            return False
+        assert self._target is not None
+        data = self._vault.whole(item)
+        done = self._target.put_small(
+            path, data, st_mode=entry.st_mode, uid=entry.st_uid, gid=entry.st_gid, mtime_ns=entry.st_mtime_ns,
+            atime_ns=entry.st_atime_ns, owner=self._options.owner,
+        )  # fmt: skip
+        self._summary.bytes_read += len(data) if done else 0
+        return done
+
+    def _file_in_pieces(self, item: Item, entry: Entry, path: bytes) -> None:
+        assert self._target is not None
         with self._target.create_file(path, 0) as handle:
             at = 0
             for piece in self._vault.content(item):
@@ -293,12 +350,8 @@ class _Restore:
             handle.commit()
         if self._witness is not None:
             self._witness.finished(path, item.size, item.mtime_ns)
-        if entry.st_nlink > 1:
-            self._links.setdefault(key, path)
         for why in problems:
             self._problem(item.path, why)
-        if self._options.verify:
-            self._verify(item, path)
 
     def _link(self, path: bytes, first: bytes) -> bool:
         assert self._target is not None
@@ -358,16 +411,3 @@ class _Restore:
         self._summary.problems.append(Problem(path, why, "restore"))
         kind = "damage.found" if damage else "item.failed"
         self._emit(Fact(kind, why, "error", {"path": path, "why": why}))
-
-
-def _folders_around(own: bytes) -> frozenset[tuple[int, int]]:
-    """Device and inode of the vault's folder and of all around it."""
-    found: set[tuple[int, int]] = set()
-    place = os.path.realpath(own)
-    while True:
-        with suppress(OSError):
-            st = os.stat(place)
-            found.add((st.st_dev, st.st_ino))
-        if place == os.path.dirname(place):
-            return frozenset(found)
-        place = os.path.dirname(place)

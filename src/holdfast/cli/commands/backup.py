@@ -141,13 +141,18 @@ def _one(here: Session, request: BackupRequest) -> int:
 
 def _several(here: Session, to: tuple[str, ...], request: BackupRequest) -> int:
     """Save into each vault; one that fails does not keep the others from theirs. The first failure is the answer."""
+    from holdfast.app.backup import one_scan, with_lines
+
     code = 0
-    for location in to:
-        try:
-            done = _one(here.at(location), request)
-            code = code or done
-        except HoldfastError as error:
-            told = failure(error)
-            here.console.fail(told)
-            code = code or told.exit_code
+    request = with_lines(request)
+    with one_scan(here.context, len(to)) as scan:
+        for location in to:
+            scan.turn()
+            try:
+                done = _one(here.at(location), replace(request, scan=scan))
+                code = code or done
+            except HoldfastError as error:
+                told = failure(error)
+                here.console.fail(told)
+                code = code or told.exit_code
     return code

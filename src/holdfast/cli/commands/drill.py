@@ -46,7 +46,7 @@ def command(
     report: str | None,
     workers: int | None,
 ) -> int:
-    """Prove that a snapshot comes back.
+    """Prove that a snapshot comes back, databases included.
 
     Restores it into a private scratch folder, compares every byte with the vault and with files that are unchanged,
     loads dumps into servers of its own, opens SQLite files, asks the plan's queries and runs its commands there.

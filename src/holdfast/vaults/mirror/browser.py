@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 
 from holdfast.files.entry import Entry
@@ -12,12 +13,13 @@ from holdfast.files.names import Names
 from holdfast.files.safepath import check_name
 from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.errors import Corrupt, Invalid, NotFound
-from holdfast.sources.directory import open_directory, open_file
+from holdfast.sources.directory import open_directory, open_file, read_small
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.items import Item, Mark
 from holdfast.vaults.mirror.copying import read_piece
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, Stamp, unstamp
 from holdfast.vaults.mirror.state import State
+from holdfast.vaults.plainqueue import Stored
 
 _CHECK = "Run 'holdfast check' to see what else is damaged; 'holdfast backup --checksum' copies it again."
 _ROOT = Stamp(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 0, 1, 0)
@@ -67,7 +69,7 @@ class MirrorItem:
 class MirrorBrowser:
     """``Browsable`` over a mirror. The caller holds its lock and keeps ``state`` open.
 
-    Where the state holds only a stamp that says "look again" (an unstable file), the copy's own ``stat`` speaks.
+    Where the state knows nothing of a source, the copy's own ``stat`` speaks.
     """
 
     def __init__(self, root: bytes, state: State) -> None:
@@ -125,6 +127,23 @@ class MirrorBrowser:
                 yield waiting
         finally:
             os.close(fd)
+
+    def whole(self, file: Item) -> bytes:
+        """All bytes of ``file``, verified. Raises as :meth:`content`."""
+        item = _own(file)
+        with suppress(OSError):
+            found = read_small(None, self._root + item.path, item.size) if item.kind == "file" else None
+            if found is not None and sha256(found[0]).digest() == item.digest:
+                return found[0]
+        return b"".join(self.content(file))
+
+    def stored(self, file: Item) -> Stored | None:
+        """Where the copy is, if it is one of its own. (Attributes are looked for when it is copied.)"""
+        item = _own(file)
+        found = item.stamp
+        if item.kind != "file" or found.st_nlink != 1 or item.digest == NO_HASH:
+            return None
+        return Stored(self._root + item.path, item.digest, found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns)
 
     def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
         """Whether ``read`` yields exactly what ``file`` held, by its hash: no copy is read here."""

@@ -14,7 +14,7 @@ from holdfast.vaults.mirror.copying import hash_of
 from holdfast.vaults.mirror.frames import Frame, Telling
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.others import Others
-from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
+from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, is_unsure, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.writing import SourceError, Writer
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Entries:
         if digest != known:
             return False
         path = frame.source(name)
-        if now == NEVER:
+        if is_unsure(now):
             frame.complete = False
         changed = (before.st_mode, before.st_mtime_ns) != (st.st_mode & ~self._here.mask, st.st_mtime_ns)
         self._telling.file("changed" if changed else "unchanged", path, st.st_size)
@@ -94,13 +94,13 @@ class Entries:
         return True
 
     def _read(self, fd: int, item: Item) -> tuple[bytes, Sequence[tuple[bytes, bytes]], bytes]:
-        """The hash of a source, its attributes and its stamp (none that fits, if it changed meanwhile)."""
+        """The hash of a source, its attributes and its stamp (an unsure one if it changed meanwhile)."""
         try:
             file = open_file(item.name, fd)
             try:
                 digest, _ = hash_of(file)
                 after = stamp(os.fstat(file))
-                return digest, read_xattrs(file), after if after == stamp(item.stat) else NEVER
+                return digest, read_xattrs(file), after if after == stamp(item.stat) else unsure(after)
             finally:
                 os.close(file)
         except OSError as error:
@@ -138,10 +138,14 @@ class Entries:
     # -- hard links ------------------------------------------------------------------------------------------------
 
     def _note(self, frame: Frame, item: Item, source: bytes, digest: bytes, inode: int) -> None:
-        st = item.stat
         frame.records[item.name] = source, digest
-        if st.st_nlink > 1:
-            self._links.setdefault((st.st_dev, st.st_ino), _Linked(frame.copy(item.name), inode, digest))
+        if item.stat.st_nlink > 1:
+            self.remember(frame, item, digest, inode)
+
+    def remember(self, frame: Frame, item: Item, digest: bytes, inode: int) -> None:
+        """A file of several names: the mirror has this one, with the ``inode``."""
+        st = item.stat
+        self._links.setdefault((st.st_dev, st.st_ino), _Linked(frame.copy(item.name), inode, digest))
 
     def _link(self, frame: Frame, item: Item, before: Stat | None) -> bool:
         """Make this a further name of a file that the mirror has; False where its first name is this one."""

@@ -1,4 +1,4 @@
-"""Copies of many files by several processes: batches of one directory's files, each answered as a whole."""
+"""Copies of many files by several threads, or processes: batches of one directory's files, each answered as a whole."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from holdfast.files.small import copy_small, has_extension, to_copy
+from holdfast.format.accelerated import hashes_here
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.pool import Pool
+from holdfast.kernel.threads import Workers
 from holdfast.sources.directory import Item, open_directory
 from holdfast.vaults.mirror.frames import Frame
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import unstamp
-from holdfast.vaults.mirror.writing import SourceError, Writer
+from holdfast.vaults.mirror.writing import SMALL, SourceError, Writer
 
 FILES, BYTES = 64, 8 << 20
 """How much goes into one batch."""
@@ -63,24 +66,48 @@ class Warnings:
 
 
 class Hands:
-    """The workers. Nothing is forked before the first batch; call :meth:`close` or :meth:`stop` at the end."""
+    """The workers: threads where the extension copies whole batches without the interpreter, else processes.
+
+    Nothing is started before the first batch; call :meth:`close` or :meth:`stop` at the end."""
 
     def __init__(self, root: bytes, *, protect: bool, size: int) -> None:
         self.size = size
         self.waiting = 0
         self._pool: Pool[Batch, Answer] | None = None
-        self._start: Callable[[], Callable[[Batch], Iterable[Answer]]] = lambda: _Hand(root, protect=protect).copy
+        self._start: Callable[[], Callable[[Batch], Iterable[Answer]]] = lambda: _Hand(root, protect=protect).answers
+        self._threads: Workers[Batch, Answer] | None = None
+        self._open: list[_Hand] = []
+
+        def start() -> Callable[[Batch], Answer]:
+            hand = _Hand(root, protect=protect, at_once=True)
+            self._open.append(hand)
+            return hand.copy
+
+        if size and has_extension() and hashes_here():
+            self._threads = Workers(start, size)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether the workers are threads."""
+        return self._threads is not None
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the workers."""
+        self.waiting += 1
+        if self._threads is not None:
+            self._threads.submit(batch)
+            return
         if self._pool is None:
             self._pool = Pool(self._start, self.size)
         self._pool.submit(batch)
         self._pool.begin()
-        self.waiting += 1
 
     def answers(self, *, wait: bool) -> Iterator[Answer]:
         """Those that are there; with ``wait`` at least one, if anything is under way. Raises ``Internal``."""
+        if self._threads is not None:
+            for done in self._threads.take(wait=wait):
+                self.waiting -= 1
+                yield done
         if self._pool is None or not self.waiting:
             return
         got = False
@@ -96,6 +123,8 @@ class Hands:
 
     def stop(self) -> None:
         """Let the workers finish what they have begun, and no more."""
+        if self._threads is not None:
+            self._threads.forget_waiting()
         if self._pool is not None:
             self._pool.forget_waiting()
             for _ in self._pool.results():
@@ -103,22 +132,36 @@ class Hands:
         self.close()
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the workers."""
+        """End the workers. ``at_once``: in the middle of what processes do; threads finish what they have begun."""
+        if self._threads is not None:
+            self._threads.close()
+            while self._open:
+                self._open.pop().close()
         if self._pool is not None:
             self._pool.close(at_once=at_once)
             self._pool = None
 
 
 class _Hand:
-    """One worker: it writes files, and knows nothing of state and order."""
+    """One worker: it writes files, and knows nothing of state and order. Each thread has one of its own."""
 
-    def __init__(self, root: bytes, *, protect: bool) -> None:
+    def __init__(self, root: bytes, *, protect: bool, at_once: bool = False) -> None:
+        """``at_once``: the small files of a batch in one call."""
+        self._at_once = at_once
         self._here = Here(root, protect=protect)
         self._warnings = Warnings()
         self._writer = Writer(self._here, self._warnings)
 
-    def copy(self, batch: Batch) -> Iterator[Answer]:
-        """Copy the files of one batch; one answer."""
+    def close(self) -> None:
+        """Close what was opened for it."""
+        self._here.close()
+
+    def answers(self, batch: Batch) -> Iterator[Answer]:
+        """As a worker process does it."""
+        yield self.copy(batch)
+
+    def copy(self, batch: Batch) -> Answer:
+        """Copy the files of one batch."""
         frame = Frame(batch.path, batch.here, None)  # type: ignore[arg-type]
         files: list[Copied] = []
         try:
@@ -128,12 +171,17 @@ class _Hand:
         else:
             files = self._copy_all(frame, fd, batch)
         told, self._warnings.told = self._warnings.told, []
-        yield Answer(batch.ticket, files, frame.complete, told)
+        return Answer(batch.ticket, files, frame.complete, told)
 
     def _copy_all(self, frame: Frame, fd: int, batch: Batch) -> list[Copied]:
         files: list[Copied] = []
         try:
+            at_once = self._copy_at_once(fd, batch) if self._at_once else {}
             for name, listed in batch.files:
+                if name in at_once:
+                    digest, size = at_once[name]
+                    files.append(Copied(name, (listed, digest), size))
+                    continue
                 try:
                     written = self._writer.write(frame, fd, Item(name, unstamp(listed)), None)
                     files.append(Copied(name, (written.source, written.hash), written.size))
@@ -144,3 +192,23 @@ class _Hand:
         finally:
             os.close(fd)
         return files
+
+    def _copy_at_once(self, fd: int, batch: Batch) -> dict[bytes, tuple[bytes, int]]:
+        """Copy the small and ordinary files that are as they were listed; hash and length of each that is done."""
+        here, wanted = self._here, []
+        for name, data in batch.files:
+            listed = unstamp(data)
+            if listed.st_size > SMALL:
+                continue
+            file = to_copy(
+                name, here.temporary(), name, size=listed.st_size, st_mode=listed.st_mode & ~here.mask,
+                uid=listed.st_uid, gid=listed.st_gid, mtime_ns=listed.st_mtime_ns, atime_ns=listed.st_mtime_ns,
+                ctime_ns=listed.st_ctime_ns, inode=listed.st_ino,
+            )  # fmt: skip
+            if file is not None:
+                wanted.append(file)
+        try:
+            found = copy_small(fd, here.writable(batch.here), wanted) if wanted else []
+        except HoldfastError:
+            return {}  # one by one they tell what is wrong
+        return {file[2]: (result[0], file[4]) for file, result in zip(wanted, found, strict=True) if result is not None}

@@ -99,9 +99,13 @@ class Here:
         except OSError as error:
             raise translated(error, "make", self._shown(path)) from error
 
+    def temporary(self) -> bytes:
+        """A name that nothing has."""
+        return next(self._names)
+
     def create(self, directory: int) -> tuple[int, bytes]:
         """A new file (0600) under a temporary name in ``directory``: its descriptor and that name. ``OSError``."""
-        temporary = next(self._names)
+        temporary = self.temporary()
         return os.open(temporary, _CREATE, 0o600, dir_fd=directory), temporary
 
     def make(self, directory: int, make: Callable[[bytes], None]) -> bytes:

@@ -17,7 +17,9 @@ _HEAD = struct.Struct("<H")
 _HASH = 32
 
 NEVER = bytes(_STAMP.size)
-"""A stamp that no entry has: what was not read as it stands must be looked at again."""
+"""A stamp that no entry has, where nothing better is known of its source."""
+
+_UNSURE = 0x80  # in the highest byte of the mode, of which the system uses the lower two
 
 NO_HASH = bytes(_HASH)
 """In place of a hash, for folders, devices and pipes."""
@@ -74,9 +76,20 @@ def stamp_here(st: Stat) -> bytes:
     return stamp(st)
 
 
+def unsure(data: bytes) -> bytes:
+    """The same stamp as one that no entry has: what it says was read, but has to be looked at again."""
+    return data if data == NEVER else data[:3] + bytes((data[3] | _UNSURE,)) + data[4:]
+
+
+def is_unsure(data: bytes) -> bool:
+    """Whether a stamp is none that an entry may have now."""
+    return data == NEVER or data[3] & _UNSURE != 0
+
+
 def unstamp(data: bytes) -> Stamp:
     """What a stamp says."""
-    return Stamp(*_STAMP.unpack(data))
+    mode, *rest = _STAMP.unpack(data)
+    return Stamp(mode & 0xFFFF, *rest)
 
 
 def encode(records: dict[bytes, Record]) -> bytes:

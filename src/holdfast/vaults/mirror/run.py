@@ -70,7 +70,9 @@ class _Run:
             last = state.fact(SNAPSHOT)
             summary.parent = None if last is None else SnapshotId(bytes.fromhex(last["id"]))
             walk = Walk(
-                Lister(options.rules, SALT, own_folder(self._root), self._devices(sources), options.verbose),
+                Lister(
+                    options.rules, SALT, own_folder(self._root), self._devices(sources), options.verbose, options.scan
+                ),
                 here, state, self._telling, self._cancel, self._clock,
                 force=options.force, dry_run=options.dry_run, allow_empty=options.allow_empty,
                 workers=default_size(0) if options.workers is None else options.workers,

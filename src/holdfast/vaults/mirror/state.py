@@ -9,7 +9,6 @@ import json
 import os
 import sqlite3
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
 from holdfast.vaults.marker import FOLDER
@@ -145,6 +144,8 @@ class State:
         # A journal that a killed run left is rolled back by whoever may write; on a read-only medium there is none.
         writable = os.access(self._path, os.W_OK) and os.access(os.path.dirname(self._path), os.W_OK)
         mode = "mode=rw" if writable else "mode=ro&immutable=1"
+        from urllib.parse import quote  # 2 ms, not needed to write
+
         try:
             db = sqlite3.connect(f"file:{quote(self._path)}?{mode}", uri=True)
             (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -18,7 +18,7 @@ from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here
+from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.state import Directory, State
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 COPIES_ALONE = 100
 """Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
+
+THREADS_FROM = 16
+"""The same where it is threads that copy."""
 
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
@@ -130,7 +133,11 @@ class Walk:
         """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
         self._copies += 1
         st = item.stat
-        if self._copies <= COPIES_ALONE or not self._hands.size or st.st_nlink > 1:
+        if (
+            self._copies <= (THREADS_FROM if self._hands.threaded else COPIES_ALONE)
+            or not self._hands.size
+            or st.st_nlink > 1
+        ):
             return False
         if before is not None and before.st_mode & _KIND != _FILE:
             return False
@@ -176,7 +183,7 @@ class Walk:
             elif done.refused is not None:
                 self._refused(frame, done.name, done.refused)
             if deferred.fresh and done.record is not None:
-                frame.complete, frame.records[done.name] = False, (NEVER, done.record[1])
+                frame.complete, frame.records[done.name] = False, (unsure(done.record[0]), done.record[1])
         self._telling.tick(frame.path)
         frame.waiting -= 1
         self._close_done(frame)
@@ -207,7 +214,7 @@ class Walk:
                 self._lose(frame, error)
                 return []
             frame.scope = scope
-            return self._compare(frame, fd, listing, now)
+            return self._compare(frame, fd, listing, now if listing.at_ns is None else listing.at_ns)
         finally:
             os.close(fd)
 
@@ -215,7 +222,7 @@ class Walk:
         if frame.only is not None:
             items = [Item(name, os.lstat(name, dir_fd=fd)) for name in sorted(frame.only)]
             return frame.scope, Listing(items, b"", 0)
-        scope, listing = self._lister.look(fd, frame.scope, frame.name)
+        scope, listing = self._lister.look(fd, frame.scope, frame.name, frame.path)
         if not frame.here:  # the mirror of "/" cannot hold a second folder of the name of its own
             listing = listing._replace(items=[item for item in listing.items if item.name != FOLDER])
         return scope, listing
@@ -248,7 +255,7 @@ class Walk:
             telling.excluded(frame.source(name), why)
         frame.key = listing.key
         if row is not None and not self._force and listing.key and (row.source, row.here) == (listing.key, key):
-            return self._keep(frame, listing, row)
+            return self._keep(frame, listing, row, there)
         known = self._state.items(frame.here) if row is not None else {}
         if frame.only is None:
             wanted = {item.name for item in listing.items}
@@ -270,9 +277,10 @@ class Walk:
                 if name in frame.deferred:
                     continue
                 if name not in frame.records and record is not None:
-                    frame.records[name] = NEVER, record.hash  # the copy of last time stays
+                    frame.records[name] = unsure(record.source), record.hash  # the copy of last time stays
                 if st.st_ctime_ns > self._fresh_ns and name in frame.records:
-                    frame.complete, frame.records[name] = False, (NEVER, frame.records[name][1])
+                    source, digest = frame.records[name]
+                    frame.complete, frame.records[name] = False, (unsure(source), digest)
         return children
 
     def _looks_unmounted(self, frame: Frame, listing: Listing, holds: bool, row: Directory | None) -> bool:
@@ -282,9 +290,14 @@ class Walk:
             return False
         return frame.parent is None or (row is not None and row.device != frame.st.st_dev)
 
-    def _keep(self, frame: Frame, listing: Listing, row: Directory) -> list[Frame]:
-        """Both sides are as the last run left them."""
+    def _keep(self, frame: Frame, listing: Listing, row: Directory, there: dict[bytes, Stat]) -> list[Frame]:
+        """Both sides are as the last run left them. Files here may have other names elsewhere, new to the mirror."""
         frame.kept = True
+        if linked := [item for item in listing.items if item.stat.st_nlink > 1 and item.stat.st_mode & _KIND == _FILE]:
+            known = self._state.items(frame.here)
+            for item in linked:
+                if item.name in known:
+                    self._entries.remember(frame, item, known[item.name].hash, there[item.name].st_ino)
         self._telling.unchanged(row.files, row.bytes)
         children = []
         for item in listing.items:

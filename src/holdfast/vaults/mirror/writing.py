@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.safepath import translated
+from holdfast.files.small import write_small
 from holdfast.files.sparse import write_at
 from holdfast.files.xattrs import read_xattrs
 from holdfast.sources.directory import Item, open_file, read_small
 from holdfast.vaults.mirror.copying import Copier
 from holdfast.vaults.mirror.frames import Frame
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.records import NEVER, stamp
+from holdfast.vaults.mirror.records import is_unsure, stamp, unsure
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -44,7 +45,7 @@ class SourceError(Exception):
 
 
 class Written(NamedTuple):
-    """One file: the source's stamp (``NEVER`` if it changed while it was read), hash, length, and the copy's inode."""
+    """One file: the source's stamp (unsure if it changed while it was read), hash, length, and the copy's inode."""
 
     source: bytes
     hash: bytes
@@ -71,11 +72,13 @@ class Writer:
         directory = self._here.writable(frame.here)
         try:
             for attempt in range(ATTEMPTS):
+                if (written := self._at_once(frame, fd, item, directory, before)) is not None:
+                    return written
                 file, temporary = self._here.create(directory)
                 try:
                     st, digest, size = self._fill(frame, fd, item, file)
                     inode = os.fstat(file).st_ino
-                    if st is not None or attempt + 1 == ATTEMPTS:
+                    if not is_unsure(st) or attempt + 1 == ATTEMPTS:
                         self._here.settle(directory, temporary, place, before)
                         break
                     self._here.discard(directory, temporary)
@@ -86,15 +89,37 @@ class Writer:
                     os.close(file)
         except OSError as error:
             raise translated(error, "write", os.path.join(self._here.root, place)) from error
-        if st is None:
+        if is_unsure(st):
             frame.complete = False
             self._tell.warning(frame.source(name), "changed while it was read; the next run copies it again")
-        return Written(NEVER if st is None else st, digest, size, inode)
+        return Written(st, digest, size, inode)
 
-    def _fill(self, frame: Frame, fd: int, item: Item, target: int) -> tuple[bytes | None, bytes, int]:
+    def _at_once(self, frame: Frame, fd: int, item: Item, directory: int, before: Stat | None) -> Written | None:
+        """The same for a small, ordinary file that did not change since it was listed, in two calls; None for others,
+        and then nothing was done. Raises ``SourceError``."""
+        name, listed = item
+        if listed.st_size > SMALL or (before is not None and stat.S_ISDIR(before.st_mode)):
+            return None
+        try:
+            small = read_small(fd, name, listed.st_size)
+        except OSError as error:
+            raise SourceError(error) from error
+        if small is None or small[2]:
+            return None
+        data, after, _ = small
+        source = stamp(after)
+        if source != stamp(listed):
+            return None
+        inode = write_small(
+            directory, self._here.temporary(), name, data, st_mode=after.st_mode & ~self._here.mask,
+            uid=after.st_uid, gid=after.st_gid, mtime_ns=after.st_mtime_ns, atime_ns=after.st_mtime_ns,
+        )  # fmt: skip
+        return Written(source, sha256(data).digest(), len(data), inode) if inode else None
+
+    def _fill(self, frame: Frame, fd: int, item: Item, target: int) -> tuple[bytes, bytes, int]:
         """Content and metadata of one file into the new file ``target``.
 
-        Returns the source's stamp (None if it changed meanwhile), hash and length.
+        Returns the source's stamp (an unsure one if it changed meanwhile), hash and length.
         """
         name, listed = item
         if listed.st_size <= SMALL:
@@ -120,7 +145,7 @@ class Writer:
             if now != stamp(listed):
                 frame.complete = False  # the hash of the listing does not speak of what was read
             self._apply(frame, name, target, st, st.st_atime_ns, read_xattrs(source))
-            return now if stamp(os.fstat(source)) == now else None, digest, size
+            return now if stamp(os.fstat(source)) == now else unsure(now), digest, size
         finally:
             os.close(source)
 

@@ -16,6 +16,7 @@ from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.events import Emit, Fact
 from holdfast.sources.directory import Lister
 from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome, Problem
+from holdfast.vaults.batches import Batches
 from holdfast.vaults.versioned.draft import Draft
 from holdfast.vaults.versioned.index import Index
 from holdfast.vaults.versioned.layout import Layout
@@ -59,19 +60,11 @@ class _Backup:
         targets = self._existing()
         draft = Draft(self._layout, self._index, self._tell, dry_run=options.dry_run)
         tally = Tally(summary, self._tell, self._emit, verbose=options.verbose, every=options.dry_run)
-        scan = Scan(
-            self._index, draft, self._lister(), tally, force=options.force, allow_empty=options.allow_empty,
-            clock=self._clock, cancel=self._cancel,
-        )  # fmt: skip
         snapshots = self._index.snapshots()
         last = self._still_true(snapshots)
         summary.parent = last.identifier if last is not None else None  # type: ignore[assignment]
         try:
-            for target in targets:
-                try:
-                    scan.target(target)
-                except OSError as error:
-                    self._tell("failed", target, error.strerror or str(error))
+            self._scan(targets, draft, tally)
             summary.total_files = summary.files_new + summary.files_changed + summary.files_unmodified
             summary.data_added = tally.copied
             changed = bool(draft.changes) or draft.committed or last is None
@@ -90,6 +83,20 @@ class _Backup:
         summary.outcome = Outcome.PARTIAL if summary.problems else Outcome.OK
         summary.seconds = self._clock.monotonic() - began
         return summary
+
+    def _scan(self, targets: list[bytes], draft: Draft, tally: Tally) -> None:
+        options = self._options
+        with Batches() as batches:
+            scan = Scan(
+                self._index, draft, self._lister(), tally, batches, force=options.force,
+                allow_empty=options.allow_empty, clock=self._clock, cancel=self._cancel,
+            )  # fmt: skip
+            for target in targets:
+                try:
+                    scan.target(target)
+                except OSError as error:
+                    self._tell("failed", target, error.strerror or str(error))
+            batches.drain()
 
     def _existing(self) -> list[bytes]:
         if not self._roots:
@@ -120,7 +127,7 @@ class _Backup:
         own = os.stat(self._layout.root)
         return Lister(
             self._options.rules, salt(), frozenset(((own.st_dev, own.st_ino),)), frozenset(devices),
-            self._options.verbose,
+            self._options.verbose, self._options.scan,
         )  # fmt: skip
 
     def _still_true(self, snapshots: list[Snapshot]) -> Snapshot | None:

@@ -10,9 +10,10 @@ from holdfast.files.entry import Entry, kind_of
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.items import Item, Mark
+from holdfast.vaults.plainqueue import Stored
 from holdfast.vaults.versioned.former import Reader
 from holdfast.vaults.versioned.index import Index
-from holdfast.vaults.versioned.layout import Layout
+from holdfast.vaults.versioned.layout import Layout, place
 from holdfast.vaults.versioned.model import CURRENT, Snapshot, Version, entry_of, join
 
 _ROOT = Version(b"", 0, CURRENT, stat.S_IFDIR | 0o755, 0, 0, "", "", 0, 0, 0, 0, 0, 1, 0, b"", None, (), "", 0)
@@ -65,6 +66,7 @@ class VersionedBrowser:
 
     def __init__(self, layout: Layout, index: Index) -> None:
         self._index = index
+        self._root = layout.root
         self._snapshots = {snapshot.identifier: snapshot for snapshot in index.snapshots()}
         self._reader = Reader(layout, index)
 
@@ -101,6 +103,21 @@ class VersionedBrowser:
         if not item.version.is_file:
             raise Invalid(f"{os.fsdecode(file.path)} is a {item.kind}, not a file.", hint="Name one file in it.")
         return self._reader.pieces(item.folder, item.version)
+
+    def whole(self, file: Item) -> bytes:
+        """All bytes of ``file``, verified. Raises as :meth:`content`."""
+        item = _own(file)
+        found = self._reader.current(item.path, item.version)
+        return b"".join(self.content(file)) if found is None else found
+
+    def stored(self, file: Item) -> Stored | None:
+        """Where a current file is."""
+        item = _own(file)
+        found = item.version
+        if found.last != CURRENT or not found.is_file or found.links != 1 or found.xattrs:
+            return None
+        path = self._root + b"/" + place(item.path)
+        return Stored(path, found.sha256, found.mode, found.uid, found.gid, found.mtime)
 
     def holds(self, file: Item, read: Callable[[int], bytes]) -> bool:
         """Whether ``read`` yields exactly what ``file`` held, by its hash: nothing of the vault is read."""

@@ -39,8 +39,11 @@ class Comparison:
         self._force = force
         self._allow_empty = allow_empty
 
-    def item(self, fd: int, folder: bytes, item: Item, known: Version | None, began: int) -> bool:
-        """Draft what one item needs; True if it is a folder to go into."""
+    def item(
+        self, fd: int, folder: bytes, item: Item, known: Version | None, began: int, *, again: bool = False
+    ) -> bool:
+        """Draft what one item needs; True if it is a folder to go into. ``began``: when it was listed; ``again``: that
+        was a while ago, so look once more before reading."""
         name, st = item
         if known is not None and known.is_dir and self._seems_unmounted(fd, folder, item, known):
             return False
@@ -51,8 +54,12 @@ class Comparison:
             if known.is_file:
                 self._tally.unchanged(join(folder, name))
             return known.is_dir
-        trusted = not is_fresh(st, began)
         try:
+            if again:
+                item = Item(name, st := os.lstat(name, dir_fd=fd))
+                if stat.S_ISSOCK(st.st_mode):
+                    raise FileNotFoundError
+            trusted = not is_fresh(st, began)
             if stat.S_ISREG(st.st_mode):
                 self._file(fd, folder, item, known, trusted)
             else:

@@ -16,6 +16,7 @@ from holdfast.vaults.versioned.former import LONGEST_TEXT, Keeper
 from holdfast.vaults.versioned.index import Index
 from holdfast.vaults.versioned.journal import Tell, clear, commit
 from holdfast.vaults.versioned.layout import Layout, step_name
+from holdfast.vaults.versioned.manifest import is_written
 from holdfast.vaults.versioned.model import CURRENT, LOST, Change, Snapshot, Step, Version, join
 from holdfast.vaults.versioned.staging import Content, Staging
 
@@ -121,9 +122,10 @@ class Draft:
         self._bytes = 0
 
     def discard(self) -> None:
-        """Remove what was staged and kept for changes that are not going to be made."""
+        """Remove what was staged and kept for changes that are not going to be made. What is in the manifest already
+        stays for the next run, which carries it out: the disk may have been full in the middle of that."""
         self._close()
-        if not self.dry_run:
+        if not self.dry_run and not is_written(self._layout, self.number):
             clear(self._layout.stage(self.number))
             clear(self._layout.history + b"/" + step_name(self.number))
 

@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 
-import zstandard
-
 from holdfast.kernel.errors import Corrupt
+from holdfast.sources.directory import read_small
 from holdfast.vaults.versioned.current import open_current
 from holdfast.vaults.versioned.index import Index
-from holdfast.vaults.versioned.layout import Layout, step_name
+from holdfast.vaults.versioned.layout import Layout, place, step_name
 from holdfast.vaults.versioned.model import CURRENT, LOST, SAME, Version, join
-from holdfast.vaults.versioned.staging import PIECE
+from holdfast.vaults.versioned.staging import PIECE, SMALL
 from holdfast.vaults.versioned.unified import is_text, make_diff, undo_diff
 
 LONGEST_TEXT = 4 << 20
@@ -35,6 +34,8 @@ class Keeper:
         self._step = os.fsdecode(step_name(step))
         self._folder = layout.history + b"/" + step_name(step)
         self._made = False
+        import zstandard  # 5 ms, and only where something is former
+
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=True)
         self.count = 0
         self.bytes = 0
@@ -105,6 +106,16 @@ class Reader:
         if digest.digest() != version.sha256:
             raise damaged(join(folder, version.name), version, f"it has another hash ({size:,} bytes)")
 
+    def current(self, path: bytes, version: Version) -> bytes | None:
+        """The content of a small file that is current still, verified; None: read it another way, which tells why."""
+        if version.last != CURRENT or not version.is_file or version.size > SMALL:
+            return None
+        try:
+            found = read_small(None, self._layout.root + b"/" + place(path), version.size)
+        except OSError:
+            return None
+        return found[0] if found is not None and sha256(found[0]).digest() == version.sha256 else None
+
     def whole(self, folder: bytes, version: Version) -> bytes:
         """The same in one piece."""
         return b"".join(self.pieces(folder, version))
@@ -154,6 +165,8 @@ class Reader:
             os.close(fd)
 
     def _complete(self, path: bytes, version: Version, history: str) -> Iterator[bytes]:
+        import zstandard
+
         try:
             with open(self._layout.former(history), "rb") as file:
                 # A reader, for it bounds what a piece yields; where the frame ends too early the hash tells.

@@ -47,7 +47,7 @@ def obsolete(layout: Layout) -> list[bytes]:
 
 def write_step(layout: Layout, step: Step) -> None:
     """Make a step part of the vault, durably. Raises ``OSError``."""
-    lines = [orjson.dumps({"step": step.number})]
+    body = bytearray(_line({"step": step.number}))
     for change in step.changes:
         record: dict[str, Any] = named(join(change.folder, change.name))
         if change.before is not None:
@@ -55,28 +55,36 @@ def write_step(layout: Layout, step: Step) -> None:
         if change.after is None:
             record["removed"] = True
         else:
-            record |= _described(change.after)
+            _describe(record, change.after)
             if change.staged:
                 record["staged"] = change.staged
-        lines.append(orjson.dumps(record))
+        body += _line(record)
     if step.snapshot is not None:
-        lines.append(orjson.dumps({"snapshot": step.snapshot.record}))
-    write_durable(layout.manifest + b"/" + step_name(step.number) + STEP, _sealed(lines))
+        body += _line({"snapshot": step.snapshot.record})
+    write_durable(layout.manifest + b"/" + step_name(step.number) + STEP, _sealed(body))
+
+
+def is_written(layout: Layout, number: int) -> bool:
+    """Whether a step is part of the vault."""
+    return os.path.exists(layout.manifest + b"/" + step_name(number) + STEP)
 
 
 def write_base(
     layout: Layout, number: int, versions: Iterable[tuple[bytes, Version]], snapshots: Iterable[Snapshot]
 ) -> None:
     """Put one file in place of everything up to step ``number``. ``versions`` come as (folder, version)."""
-    lines = [orjson.dumps({"base": number})]
+    body = bytearray(_line({"base": number}))
     for folder, version in versions:
-        interval: dict[str, Any] = {"first": version.first}
+        record: dict[str, Any] = named(join(folder, version.name))
+        record["first"] = version.first
         if version.last != CURRENT:
-            interval["last"] = version.last
-            interval["history"] = version.history
-        lines.append(orjson.dumps(named(join(folder, version.name)) | interval | _described(version)))
-    lines += [orjson.dumps({"snapshot": snapshot.record}) for snapshot in snapshots]
-    write_durable(layout.manifest + b"/" + step_name(number) + BASE, _sealed(lines))
+            record["last"] = version.last
+            record["history"] = version.history
+        _describe(record, version)
+        body += _line(record)
+    for snapshot in snapshots:
+        body += _line({"snapshot": snapshot.record})
+    write_durable(layout.manifest + b"/" + step_name(number) + BASE, _sealed(body))
 
 
 def read_step(path: bytes, number: int) -> tuple[list[dict[str, Any]], Snapshot | None]:
@@ -176,18 +184,16 @@ def _raw(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
-def _described(version: Version) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "mode": f"{version.mode:06o}",
-        "uid": version.uid,
-        "gid": version.gid,
-        "user": version.user,
-        "group": version.group,
-        "mtime_ns": version.mtime,
-        "ctime_ns": version.ctime,
-        "inode": version.inode,
-        "device": version.device,
-    }
+def _describe(record: dict[str, Any], version: Version) -> None:
+    record["mode"] = f"{version.mode:06o}"
+    record["uid"] = version.uid
+    record["gid"] = version.gid
+    record["user"] = version.user
+    record["group"] = version.group
+    record["mtime_ns"] = version.mtime
+    record["ctime_ns"] = version.ctime
+    record["inode"] = version.inode
+    record["device"] = version.device
     if version.is_file:
         record["size"] = version.size
         record["sha256"] = version.sha256.hex()
@@ -205,12 +211,14 @@ def _described(version: Version) -> dict[str, Any]:
         record["xattrs"] = [
             [base64.b64encode(key).decode(), base64.b64encode(value).decode()] for key, value in version.xattrs
         ]
-    return record
 
 
-def _sealed(lines: list[bytes]) -> bytes:
-    body = b"\n".join(lines) + b"\n"
-    return body + orjson.dumps({"lines": len(lines), "sha256": sha256(body).hexdigest()}) + b"\n"
+def _line(record: dict[str, Any]) -> bytes:
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _sealed(body: bytearray) -> bytes:
+    return bytes(body) + _line({"lines": body.count(b"\n"), "sha256": sha256(body).hexdigest()})
 
 
 def _damaged(path: bytes, why: str) -> HoldfastError:

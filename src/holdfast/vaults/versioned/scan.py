@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from hashlib import blake2b
 
 from holdfast.files.names import Names
@@ -12,6 +12,8 @@ from holdfast.files.rules import Scope
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.sources.directory import NOTHING, Item, Lister, Listing, list_directory, open_directory
+from holdfast.vaults.batches import Batches
+from holdfast.vaults.versioned.arrivals import MOST_AT_ONCE, Arrivals
 from holdfast.vaults.versioned.compare import Comparison, is_fresh
 from holdfast.vaults.versioned.draft import Draft, version_of
 from holdfast.vaults.versioned.index import Index
@@ -28,6 +30,7 @@ class Scan:
         draft: Draft,
         lister: Lister,
         tally: Tally,
+        batches: Batches,
         *,
         force: bool,
         allow_empty: bool,
@@ -41,6 +44,9 @@ class Scan:
         self._clock = clock
         self._cancel = cancel
         self._names = Names()
+        self._batches = batches
+        self._arrivals = Arrivals(batches, draft, tally, self._names)
+        self._doubtful: set[bytes] = set()  # folders of which a file could not be saved later on
         self._comparison = Comparison(index, draft, tally, self._names, force=force, allow_empty=allow_empty)
         self._listings = {} if force else index.listings()
         self._above: set[bytes] = set()
@@ -80,7 +86,7 @@ class Scan:
                 continue
             try:
                 began = self._clock.now_ns()
-                inner, listing = self._lister.look(fd, scope, name)
+                inner, listing = self._lister.look(fd, scope, name, path)
                 folders = self._folder(fd, b"" if path == b"/" else path, listing, began)
             except OSError as error:
                 self._tally.tell("failed", path, error.strerror or str(error))
@@ -96,7 +102,8 @@ class Scan:
         self._tally.summary.excluded += listing.excluded
         for name, why in listing.reasons:
             self._tally.tell("excluded", join(path, name), why)
-        key = listing.key
+        key, again = listing.key, listing.at_ns is not None
+        began = began if listing.at_ns is None else listing.at_ns
         if self._listings.get(path) == key:
             return self._unchanged(path, listing.items)
         known = {version.name: version for version in self._index.at(path)}
@@ -107,15 +114,41 @@ class Scan:
                 self._comparison.remove(path, version)
         folders = []
         fresh = False
+        arriving = self._arrive(fd, path, listing.items, known, began)
         for item in listing.items:
-            if self._comparison.item(fd, path, item, known.get(item.name), began):
-                folders.append(item.name)
             fresh = fresh or is_fresh(item.stat, began)
-            if self._draft.full:
-                self._draft.commit()
-        sound = not fresh and failed == self._tally.trouble
+            if item.name in arriving:
+                continue
+            if self._comparison.item(fd, path, item, known.get(item.name), began, again=again):
+                folders.append(item.name)
+            self._commit_if_full()
+        sound = not fresh and failed == self._tally.trouble and path not in self._doubtful
         self._draft.listings[path] = key if sound and key != NOTHING else None
         return folders
+
+    def _arrive(
+        self, fd: int, path: bytes, items: list[Item], known: dict[bytes, Version], began: int
+    ) -> Collection[bytes]:
+        """Have new files staged by threads, if there are many; returns their names. What goes wrong, also later on,
+        is told, and then the folder's listing counts for nothing."""
+        picked = self._arrivals.pick(items, known)
+
+        def slowly(folder: int, item: Item) -> None:
+            failed = self._tally.trouble
+            self._comparison.item(folder, path, item, None, began, again=True)
+            if failed != self._tally.trouble:
+                self._doubtful.add(path)
+                self._draft.listings[path] = None
+
+        for at in range(0, len(picked), MOST_AT_ONCE):
+            self._arrivals.stage(fd, path, picked[at : at + MOST_AT_ONCE], began, slowly)
+            self._commit_if_full()
+        return {item.name for item in picked}
+
+    def _commit_if_full(self) -> None:
+        if self._draft.full:
+            self._batches.drain()
+            self._draft.commit()
 
     def _unchanged(self, path: bytes, items: Iterable[Item]) -> list[bytes]:
         folders = []

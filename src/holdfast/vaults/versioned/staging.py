@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.entry import kind_of
 from holdfast.files.metadata import apply_metadata
+from holdfast.files.small import File, to_copy, write_small
 from holdfast.files.sparse import write_at
 from holdfast.files.xattrs import read_xattrs
 from holdfast.sources.directory import open_file, read_small
@@ -70,6 +71,8 @@ class Staging:
             assert content.data is not None
             self.writing = True
             self.count += 1
+            if self._at_once(st, content):
+                return content, self.count
             fd = os.open(b"%d" % self.count, _NEW, 0o600, dir_fd=self._fd)
             try:
                 if content.data:
@@ -79,6 +82,29 @@ class Staging:
                 os.close(fd)
             return content, self.count
         return self._copy_long(folder, name, st, unless)
+
+    def _at_once(self, st: Stat, content: Content) -> bool:
+        """Whether an ordinary file could be made in one call."""
+        if content.xattrs or content.data is None:
+            return False
+        inode = write_small(
+            self._fd, b"%d" % self.count, b"", content.data, st_mode=st.st_mode | OWNER_MAY,
+            uid=st.st_uid, gid=st.st_gid, mtime_ns=st.st_mtime_ns, atime_ns=st.st_mtime_ns,
+            owner=None if self._is_root and (st.st_uid, st.st_gid) != self._mine else False,
+        )  # fmt: skip
+        return inode != 0
+
+    def reserve(self, name: bytes, st: Stat) -> File | None:
+        """A number for a small file that is copied at once, as it was listed; None where that cannot be."""
+        self.count += 1
+        return to_copy(
+            name, b"%d" % self.count, b"", size=st.st_size, st_mode=st.st_mode | OWNER_MAY, uid=st.st_uid,
+            gid=st.st_gid, mtime_ns=st.st_mtime_ns, atime_ns=st.st_mtime_ns, ctime_ns=st.st_ctime_ns, inode=st.st_ino,
+        )  # fmt: skip
+
+    def folder(self) -> int:
+        """The folder, open once more."""
+        return os.dup(self._fd)
 
     def make(self, folder: int, name: bytes, version: Version) -> int:
         """A link, device or pipe like ``version``; returns its number."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 
 from holdfast.kernel.errors import Corrupt
 
@@ -119,6 +118,8 @@ def _blocks(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
                 pending.append((low, left, start, right))
                 low, start = left, right
         elif (high - low) * (end - start) <= _SMALL_GAP:
+            from difflib import SequenceMatcher  # 2 ms, and not every change comes this far
+
             matcher = SequenceMatcher(None, old[low:high], new[start:end], autojunk=False)
             found += [(low + a, start + b, size) for a, b, size in matcher.get_matching_blocks() if size]
     return sorted(found)

@@ -24,7 +24,8 @@ class Ahead:
 
     def __init__(self, options: BackupOptions, storage: Storage, clock: Clock) -> None:
         self._options = options
-        self.lister = Lister(options.rules, salt(clock), own_folder(storage), _devices(options), options.verbose)
+        own = own_folder(storage)
+        self.lister = Lister(options.rules, salt(clock), own, _devices(options), options.verbose, options.scan)
         self.listings: dict[bytes, tuple[Scope, Listing]] = {}
 
     def scan(self, until: Callable[[], bool]) -> None:

@@ -27,6 +27,8 @@ class Estimate:
         def start() -> Callable[[None], Iterator[None]]:
             def count(_task: None) -> Iterator[None]:
                 os.nice(5)
+                if lister.scan is not None:
+                    lister.scan.only_look()  # the backup itself finds the same
                 _count(targets, lister, sums)
                 yield None
 

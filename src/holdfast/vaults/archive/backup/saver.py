@@ -122,7 +122,7 @@ class Saver:
             return 0
         try:
             ahead = self._job.ahead.pop(visit.path, None)
-            scope, listing = ahead or self._job.lister.look(fd, visit.scope, visit.name)
+            scope, listing = ahead or self._job.lister.look(fd, visit.scope, visit.name, visit.path)
             self._report.counts.excluded += listing.excluded
             for name, why in listing.reasons:
                 self._tell("excluded", visit.path + b"/" + name, why)
@@ -219,7 +219,7 @@ class Saver:
             kind = item.stat.st_mode & _KIND
             try:
                 if kind == _FILE:
-                    part = self._save_file(frame, fd, item, path, old_nodes, beside)
+                    part = self._save_file(frame, fd, item, path, old_nodes, beside, again=listing.at_ns is not None)
                     if cancel.requested:
                         cancel.check()
                 elif kind == _DIR:
@@ -271,7 +271,10 @@ class Saver:
         beside: Beside | None,
         *,
         whole: bool = False,
+        again: bool = False,
     ) -> bytes | None:
+        """The node of a file, or None where it is going to be filled in. ``again``: it was listed a while ago, so look
+        before reading."""
         name, st = item
         counts = self._report.counts
         known = None
@@ -287,6 +290,9 @@ class Saver:
                     if self._job.verbose:
                         self._tell("unchanged", folder + b"/" + name, "")
                     return node
+        if again:
+            item = self._as_it_is(frame, dir_fd, item)
+            st = item.stat
         if beside is not None and may_be_database(st):
             saved = self._databases.save(frame, dir_fd, item, folder, old_nodes, beside, force=self._job.force)
             if saved is not None:
@@ -321,6 +327,16 @@ class Saver:
             os.close(fd)
         self._bytes += size
         return self._file_node(read, content, size)
+
+    def _as_it_is(self, frame: Frame, dir_fd: int | None, item: Item) -> Item:
+        """A file that an earlier backup listed, as it is now that it is going to be read."""
+        name, st = item
+        now = os.lstat(name, dir_fd=dir_fd)
+        if now.st_mode & _KIND != _FILE:
+            raise OSError(errno.ESTALE, CHANGED_KIND)
+        if (now.st_ctime_ns, now.st_mtime_ns, now.st_size) != (st.st_ctime_ns, st.st_mtime_ns, st.st_size):
+            frame.memoize = False  # the key of the listing says nothing of this
+        return Item(name, now)
 
     def _store_waiting(self) -> None:
         """Store the files that wait, and close their directories as far as they are complete."""

@@ -133,7 +133,7 @@ def _inside(target: Target, options: BackupOptions, lister: Lister, tell: Callab
     """Everything in a directory, as targets of their own."""
     fd = open_directory(target.path)
     try:
-        scope, listing = lister.look(fd, options.rules.root(target.path), b"")
+        scope, listing = lister.look(fd, options.rules.root(target.path), b"", target.path)
     finally:
         os.close(fd)
     top: Top = {item.name: Target((item.name,), b"/" + item.name, scope) for item in listing.items}

@@ -14,8 +14,9 @@ from holdfast.repository import Repository
 from holdfast.sources.base import ROOT, as_path
 from holdfast.vaults.archive.read import find_node, parts_of
 from holdfast.vaults.archive.restore.survey import Job, Surveyor
-from holdfast.vaults.archive.restore.tasks import Folder, Selection, Visit, meta_of
+from holdfast.vaults.archive.restore.tasks import Folder, Visit, meta_of
 from holdfast.vaults.base import RestoreOptions, SnapshotInfo
+from holdfast.vaults.selection import Selection
 
 
 class Start(NamedTuple):

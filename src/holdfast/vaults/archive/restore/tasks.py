@@ -11,13 +11,12 @@ import errno
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from holdfast.files.chosen import Chosen
-from holdfast.files.rules import Scope
 from holdfast.files.xattrs import Xattrs
 from holdfast.format.node import Node
 from holdfast.kernel.errors import HoldfastError, NoSpace
 from holdfast.kernel.ids import BlobId, PackId
 from holdfast.vaults.proven import Proven
+from holdfast.vaults.selection import Selection
 
 Meta = tuple[int, int, int, int, int, Xattrs]
 """Permission bits, uid, gid, mtime and atime in nanoseconds since 1970, extended attributes."""
@@ -43,24 +42,6 @@ Spot = tuple[PackId, int]
 def meta_of(node: Node) -> Meta:
     """The metadata of a node."""
     return node.permissions, node.uid, node.gid, node.mtime, node.atime, node.xattrs
-
-
-class Selection(NamedTuple):
-    """What of a folder is wanted. ``include`` None: everything from here on; ``exclude`` None: nothing is left out."""
-
-    include: Scope | Chosen | None
-    exclude: Scope | None
-
-    def child(self, name: bytes, is_dir: bool) -> tuple[bool, Selection | None]:
-        """Whether the entry ``name`` is wanted, and for a directory what is wanted of it (None: do not enter)."""
-        include, exclude = self
-        if exclude is not None and exclude.excludes(name, is_dir):
-            return False, None
-        wanted = include is None or include.excludes(name, is_dir)
-        if not is_dir:
-            return wanted, None
-        inner = None if wanted or include is None else include.enter(name)
-        return wanted, Selection(inner, None if exclude is None else exclude.enter(name))
 
 
 class Folder(NamedTuple):

@@ -1,0 +1,80 @@
+"""Runs that are killed, or refused room, in the middle of copying many small files: the next run does the rest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.mirrorkit import tree
+
+SOURCE = Path(__file__).parents[2] / "src"
+FILES = 60
+"""In each folder: as many as go into one call, so that one thread makes at least so many of each system call."""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for number in range(3):
+        folder = tmp_path / "source" / f"folder {number}"
+        folder.mkdir(parents=True)
+        for each in range(FILES):
+            (folder / f"file {each}").write_bytes(b"%d %d\n" % (number, each) * (each + 1))
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def holdfast(tmp_path: Path, need: Callable[[str], str]) -> Callable[..., int]:
+    """``holdfast("backup", ..., inject="renameat:...")`` runs it, with strace interfering."""
+    (tmp_path / "home").mkdir()
+    environ = {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(SOURCE), "PATH": os.defpath, "LANG": "C.UTF-8"}
+
+    def run(*words: object, inject: str = "") -> int:
+        traced = [need("strace"), "-f", "-qq", "-o", "/dev/null", "-e", f"inject={inject}"] if inject else []
+        command = [*traced, sys.executable, "-m", "holdfast", "-q", *map(str, words)]
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=120, check=False)
+        if b"ptrace" in done.stderr or b"invalid" in done.stderr:
+            pytest.skip("strace may not interfere here")
+        assert b"Traceback" not in done.stderr, done.stderr
+        return done.returncode
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["mirror", "versioned"])
+@pytest.mark.parametrize("call", ["renameat", "futimesat,utimensat", "fchmod"])
+def test_the_run_after_a_killed_one_does_the_rest(
+    tmp_path: Path, source: Path, holdfast: Callable[..., int], kind: str, call: str
+) -> None:
+    place = tmp_path / "vault"
+    assert holdfast("init", "--kind", kind, place) == 0
+    backup = ("backup", source, "--to", place)
+    assert holdfast(*backup, inject=f"{call}:signal=KILL:when=30") != 0
+    for path in (place / str(source)[1:]).rglob("file *"):
+        assert path.read_bytes() == Path("/", path.relative_to(place)).read_bytes()
+    assert holdfast(*backup) == 0
+    assert holdfast("check", "--read-data", "--vault", place) == 0
+    target = tmp_path / "target"
+    restore = ("restore", f"latest:{source}", "--vault", place, "--target", target)
+    assert holdfast(*restore, inject=f"{call}:signal=KILL:when=30") != 0
+    for path in target.rglob("file *"):
+        assert path.read_bytes() == (source / path.relative_to(target)).read_bytes()
+    assert holdfast(*restore, "--delete") == 0
+    assert tree(target) == tree(source)
+
+
+@pytest.mark.parametrize("kind", ["mirror", "versioned"])
+def test_a_full_disk_is_told_and_the_next_run_does_the_rest(
+    tmp_path: Path, source: Path, holdfast: Callable[..., int], kind: str
+) -> None:
+    place = tmp_path / "vault"
+    assert holdfast("init", "--kind", kind, place) == 0
+    backup = ("backup", source, "--to", place)
+    assert holdfast(*backup, inject="renameat:error=ENOSPC:when=20+") not in (0, 3)
+    assert holdfast(*backup) == 0
+    target = tmp_path / "target"
+    assert holdfast("restore", f"latest:{source}", "--vault", place, "--target", target) == 0
+    assert tree(target) == tree(source)
