@@ -122,7 +122,8 @@ def _hand_on(context: Context, report: Report) -> None:
 
 
 def write_page(context: Context, report: Report, path: Path) -> None:
-    """Write the report as HTML into the file ``path``, which is replaced as a whole. Raises ``NotFound`` without its folder, ``Denied``."""
+    """Write the report as HTML into the file ``path``, which is replaced as a whole. Raises ``NotFound`` where its
+    folder is not there, ``Denied``."""
     from holdfast.monitor.report.page import as_html
 
     page = as_html(report, context.clock.utc_offset).encode("utf-8", "replace")

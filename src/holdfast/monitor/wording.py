@@ -47,4 +47,3 @@ def _foot(notice: Notice, host: str) -> str:
     if notice.state == "event":
         return f"{where}."
     return f"{where}; 'holdfast ack {notice.id[:6]}' says that you know."
-

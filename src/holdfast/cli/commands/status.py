@@ -29,7 +29,8 @@ def command(common: Common) -> int:
     """Show how every plan and vault stands.
 
     Problems first; the last good backup and its age, the size, the next run, the last drill. Vaults are shown that
-    were used without a plan, and at the end the notices that are open. The exit code is 0 whatever is shown: 'holdfast health' fails.
+    were used without a plan, and at the end the notices that are open. The exit code is 0 whatever is shown: 'holdfast
+    health' fails.
     """
     from holdfast.app.overview import overview
     from holdfast.monitor.noticebook import notice_json
@@ -62,7 +63,7 @@ def _tell(console: Console, found: Overview) -> None:
         f"{text.plural(with_problems, 'needs', 'need')} attention, {good} in order" if with_problems else "All in order"
     )
     if found.notices:
-        words = f"{words + '; ' if found.standings else ''}{text.plural(len(found.notices), 'notice is', 'notices are')} open"
+        words += f"; {text.plural(len(found.notices), 'notice is', 'notices are')} open"
     console.line(console.paint(f"{words}.", "red" if with_problems or found.notices else "green"))
 
 
