@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tests.servers.listening import free_port
 
-KEY = "some words that open it"
-
 
 def configure(cli, text: str) -> None:
     path = cli.home / ".config/holdfast/holdfast.yaml"
@@ -32,9 +30,7 @@ def test_status_tells_of_open_notices(cli) -> None:
 
 def test_a_state_folder_that_takes_nothing_is_told_once(cli, documents: Path, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file in its place")
-    done = cli(
-        "backup", documents, "--to", tmp_path / "v", HOLDFAST_PASSWORD=KEY, HOLDFAST_STATE_DIR=tmp_path / "state"
-    )
+    done = cli("backup", documents, HOLDFAST_STATE_DIR=tmp_path / "state")
     assert done.code == 0
     assert done.err.count("warning:") == 1 and "cannot be recorded" in done.err
 
