@@ -286,7 +286,10 @@ def test_status_shows_problems_first(cli, plan, documents: Path, tmp_path: Path)
     assert done.out.index("later") < done.out.index("docs") and "1 needs attention, 2 in order" in done.out
     told = {(event["plan"] or event["vaults"][0]): event for event in cli("status", "--json").events[:-1]}
     assert told["docs"]["expected_every_seconds"] == 26 * 3600 and told["docs"]["problems"] == []
-    assert told["docs"]["age_seconds"] < 3600 and told["docs"]["next"].endswith("Z")
+    assert told["docs"]["age_seconds"] < 3600
+    # A schedule that nothing is installed to start is no promise.
+    assert told["docs"]["schedule"] == "10 2 * * *" and told["docs"]["next"] is None
+    assert "nothing starts it" in done.out and "holdfast schedule install" in done.out
     assert told["docs"]["sizes"] == [told["docs"]["sizes"][0]] and told["docs"]["sizes"][0] > 0
     assert told[str(tmp_path / "two")]["last"]["outcome"] == "ok"
     (tmp_path / "one" / "config").unlink()

@@ -60,7 +60,7 @@ def test_the_day_as_a_page(cli, plan) -> None:
     again = cli("report", "--html", "-")
     assert again.out.startswith("<!DOCTYPE html>") and again.out.endswith("</html>\n")
     refused = cli("report", "--html", cli.home / "no/such/folder.html")
-    assert refused.code == 12 and "hint" in refused.err
+    assert refused.code == 10 and "hint" in refused.err
 
 
 def test_a_report_that_is_sent_is_a_fact(cli, plan) -> None:

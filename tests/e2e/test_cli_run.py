@@ -45,7 +45,9 @@ def start(cli: Cli) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     def run(*words: str, **more: Any) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        process = subprocess.Popen([*cli.words, *words], env=cli.environ, cwd=cli.home, **pipes)
+        process = subprocess.Popen(
+            [*cli.words, *words], env=cli.environ, cwd=cli.home, preexec_fn=_hear_signals, **pipes
+        )
         begun.append(process)
         return process
 
@@ -53,6 +55,12 @@ def start(cli: Cli) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for process in begun:
         process.kill()
         process.communicate()
+
+
+def _hear_signals() -> None:
+    """What the tests themselves were started to ignore (nohup, a job in the background) shall count again."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def alive(pid: int) -> bool:

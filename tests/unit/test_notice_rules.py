@@ -283,6 +283,26 @@ def test_critical_errors_of_scripts_are_critical_and_told_beside_other_errors() 
     assert [(notice.rule, notice.level) for notice in life.open] == [("error", "error"), ("critical", "critical")]
 
 
+def test_one_kind_of_trouble_of_a_script_does_not_hide_another() -> None:
+    life = Life()
+    kinds = ("error.recorded", "validation.failed", "expectation.failed", "error.raised")
+    facts = [fact(kind, level="error", message=kind, name="import", role="script") for kind in kinds]
+    told = life.told(0, *facts)
+    assert len([each for each in told if each[0] == "raised" and each[2] == "phone"]) == len(kinds)
+    assert {notice.message for notice in life.open} == set(kinds)
+
+
+def test_what_a_notice_names_can_be_found() -> None:
+    life = Life()
+    item = fact("item.failed", level="error", message="Permission denied", path="/srv/a", run="r", operation="backup")
+    life.told(0, item, finished("partial", run="r"))
+    assert "- /srv/a: Permission denied" in life.open[0].message
+    checks = [{"name": "age:docs", "result": "fail", "message": "it is old", "action": "holdfast backup docs"}]
+    life = Life()
+    life.told(0, fact("health.checked", level="error", checks=checks))
+    assert life.open[0].message.splitlines() == ["age:docs: it is old", "-> holdfast backup docs"]
+
+
 def test_a_silent_failure_of_a_command_is_told_once_and_over_with_its_next_good_run() -> None:
     life = Life(ONE)
     about = {"operation": "run", "plan": "nightly", "vault": "", "run": "r"}

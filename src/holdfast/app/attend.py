@@ -44,7 +44,7 @@ def attend(context: Context) -> None:
                 f"the channel {attempt.channel} could not be used: {attempt.sent.error}; it is tried again later"
             )
     except HoldfastError as error:
-        context.warn(f"people could not be told of what happened: {error.message}")
+        context.warn(f"people could not be told of what happened: {error.message.splitlines()[0]}")
     except OSError as error:
         context.warn(f"people could not be told of what happened: {error.strerror}")
     except Exception as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from holdfast.app.context import Context, hostname, username
 from holdfast.app.exported import Exported, note_export
 from holdfast.config import keyfile
-from holdfast.kernel.errors import Denied, Invalid, Unsupported
+from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
 from holdfast.monitor.record import time_text
 
 LINE = "=" * 78
@@ -102,6 +102,8 @@ def _write(path: Path, text: str) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise _exists(path) from None
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no folder {path.parent}", hint="Make it, or name another file.") from error
     except OSError as error:
         raise Denied(f"cannot write {path}: {error.strerror}", hint="Name another file.") from error
     try:

@@ -29,6 +29,7 @@ from holdfast.monitor.health import (
     Result,
     as_json,
     examine,
+    failed,
     is_chosen,
     passed,
     skipped,
@@ -74,15 +75,19 @@ def _ending(result: HealthResult) -> Ending:
     return Ending("ok" if result.ok else "failed", result.message, dict(result.counts))
 
 
-@recording("health", _ending, of_vault=False)
 def check_health(context: Context, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> HealthResult:
     """Make every check, or those that ``only`` and ``skip`` name (a whole name, or its part before the colon).
 
     Nothing that one of them finds or does keeps the others from being made; the result is always written. Leaves the
     fact ``health.checked``. Raises ``Invalid`` for words that mean no check, and ``Cancelled``.
     """
+    _refuse_unknown((*only, *skip))  # a mistyped command is not a run
+    return _look(context, only=only, skip=skip)
+
+
+@recording("health", _ending, of_vault=False)
+def _look(context: Context, *, only: Sequence[str], skip: Sequence[str]) -> HealthResult:
     started = context.clock.monotonic()
-    _refuse_unknown((*only, *skip))
     scene, first = _first(context)
     checks = list(chain(*(find(scene) for find in FINDERS)))
     off = [check.name for check in checks if is_chosen(check.name, scene.choice.skip)]
@@ -128,17 +133,32 @@ def _first(context: Context) -> tuple[Scene, list[Examined]]:
     bare = Scene(context, HealthChoice(), None, (), {}, (), context.clock.now_ns())
     scene = scenes[0] if scenes else bare
     # Taking in what a machine has recorded for weeks takes its time.
-    check = Check("journal", partial(_journal, scene, pasts), scene.choice.limit * 4)
+    look = partial(_journal, scene, pasts) if scenes else _unknown_journal
+    check = Check("journal", look, scene.choice.limit * 4)
     found += examine([check], clock=context.clock, cancel=context.cancel)
     return replace(scene, past=pasts[0] if pasts else None), found
 
 
 def _configuration(context: Context, scenes: list[Scene]) -> Finding:
-    scene = set_scene(context)
+    try:
+        scene = set_scene(context)
+    except Invalid as error:
+        return failed(*_mistakes(error))
     scenes.append(scene)
     if scene.settings is None:
         return skipped("there is no configuration", "'holdfast config init' writes one.")
     return passed(f"{scene.settings.path}: no mistakes")
+
+
+def _mistakes(error: Invalid) -> tuple[str, str]:
+    """How many, and the first of them: a check has one line."""
+    mistakes = error.context.get("mistakes")
+    if not mistakes:
+        return error.message, error.hint
+    first = mistakes[0]
+    many = f"{plural(len(mistakes), 'mistake')}, the first in line {first['line']}"
+    where = f"{first['key']}: " if first["key"] else ""
+    return f"{error.context['file']}: {many}: {where}{first['message']}", "holdfast config check"
 
 
 def _journal(scene: Scene, pasts: list[Past]) -> Finding:
@@ -153,6 +173,10 @@ def _journal(scene: Scene, pasts: list[Past]) -> Finding:
     if said:
         return warned(said[0], "holdfast history")
     return passed("it can be read, and has everything that was recorded on this machine")
+
+
+def _unknown_journal() -> Finding:
+    return failed("the configuration, which says where it is, cannot be used", "See the check 'config'.")
 
 
 def _switched_off(context: Context, name: str) -> Examined:

@@ -225,7 +225,11 @@ def _tell_without_journal(context: Context, settings: Settings, chosen: NoticeSe
     bad = sum(outcome != "ok" for outcome in outcomes)
     text = f"{error.message}. Until it is back nobody can be told of what goes wrong."
     if outcomes:
-        text += f" The command that found this out had {len(outcomes)} runs; {bad} of them were not ok."
+        text += (
+            " The command that found this out did its own work well."
+            if not bad
+            else f" Of the {len(outcomes)} runs of the command that found this out, {bad} did not end well."
+        )
     message = Message(
         context.random(6).hex(),
         f"Holdfast on {hostname()} cannot use its journal",

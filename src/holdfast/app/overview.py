@@ -11,6 +11,7 @@ from holdfast.app.context import Context, hostname
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.monitor.journal import Journal, RunRow
+    from holdfast.monitor.notice import Notice
     from holdfast.monitor.record import Record
 
 RECENT = 12
@@ -29,7 +30,8 @@ class Standing:
     (``is_command``; ``plan`` is its name).
 
     ``last`` is the latest backup, ``success`` the latest that saved something. ``age_ns`` is since that one's end;
-    ``every_ns`` is what ``expect`` says. ``sizes`` are bytes, the oldest first, of the first vault. ``drill`` is the
+    ``every_ns`` is what ``expect`` says. ``next_ns`` is when the backup starts next; of a plan with a ``schedule`` that
+    nothing is installed to start, None. ``sizes`` are bytes, the oldest first, of the first vault. ``drill`` is the
     latest fact ``drill.finished``. ``problems`` are sentences.
     """
 
@@ -40,6 +42,7 @@ class Standing:
     running: RunRow | None = None
     age_ns: int | None = None
     every_ns: int | None = None
+    schedule: str = ""
     next_ns: int | None = None
     sizes: tuple[int, ...] = ()
     drill: Record | None = None
@@ -49,16 +52,19 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything, what has problems first. ``plans`` says whether a configuration with plans is in use."""
+    """Everything, what has problems first. ``plans`` says whether a configuration with plans is in use. ``notices`` are
+    those that are open on this machine, the newest first."""
 
     at_ns: int
     standings: tuple[Standing, ...] = field(default=())
+    notices: tuple[Notice, ...] = field(default=())
     plans: bool = False
 
 
 def overview(context: Context) -> Overview:
     """Read it all from the journal; what waits in the outbox is taken in first."""
     from holdfast.app.journal import open_journal
+    from holdfast.monitor.noticebook import Noticebook
 
     settings = None if context.configured is None else context.configured.settings()
     now = context.clock.now_ns()
@@ -66,12 +72,13 @@ def overview(context: Context) -> Overview:
         found = [_of_plan(context, journal, settings, name, now) for name in settings.plan_names] if settings else []
         found += _without_plan(journal, now)
         found += _commands(journal, now)
+        notices = Noticebook(journal, host=hostname(), clock=context.clock).open()
     found.sort(key=lambda standing: not standing.problems)
-    return Overview(now, tuple(found), bool(settings and settings.plan_names))
+    return Overview(now, tuple(found), tuple(notices), bool(settings and settings.plan_names))
 
 
 def _of_plan(context: Context, journal: Journal, settings: Settings, name: str, now: int) -> Standing:
-    from holdfast.app.schedules import next_run
+    from holdfast.app.schedules import installed, next_run
 
     plan = settings.plan(name)
     whole = journal.runs(operations=["backup"], plan=name, vault="", host=hostname(), limit=_LOOKED_BACK)
@@ -99,7 +106,9 @@ def _of_plan(context: Context, journal: Journal, settings: Settings, name: str, 
         running=next((run for run in whole[:1] if run.finished_ns is None), None),
         age_ns=age,
         every_ns=every,
-        next_ns=next_run(context, plan),
+        schedule=plan.times.backup or "",
+        # Nobody shall rely on a start that nothing brings about.
+        next_ns=next_run(context, plan) if plan.times.backup and installed(context) else None,
         sizes=_sizes(parts[labels[0]]) if labels else (),
         drill=drill,
         problems=tuple(problems),

@@ -22,6 +22,11 @@ class Recorder:
     watched: bool = False
 
     @property
+    def silent(self) -> bool:
+        """Whether somebody was told that nothing can be recorded: what else cannot be written there is not news."""
+        return self.outbox is not None and self.outbox.in_trouble
+
+    @property
     def all_ok(self) -> bool:
         """Whether every run that ended by now was ``ok``."""
         return all(outcome == "ok" for outcome in self.outcomes)

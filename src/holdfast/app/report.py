@@ -12,7 +12,7 @@ from holdfast.app.context import Context
 from holdfast.app.health_scene import Scene, set_scene
 from holdfast.app.recording import note, recorded
 from holdfast.jobs.timers.base import replace_file
-from holdfast.kernel.errors import Denied, Invalid
+from holdfast.kernel.errors import Denied, Invalid, NotFound
 from holdfast.kernel.events import Fact
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def make_report(context: Context, request: ReportRequest) -> Report:
     scene = set_scene(context)
     journal = open_journal(context)
     try:
-        return gather(journal, period, made_ns=now, expected=_expected(scene), due=_due(scene, period.since_ns, until))
+        due = _due(scene, period.since_ns, until)
+        return gather(journal, period, made_ns=now, expected=_expected(scene), due=due, itself=context.run)
     finally:
         journal.close()
 
@@ -121,11 +122,14 @@ def _hand_on(context: Context, report: Report) -> None:
 
 
 def write_page(context: Context, report: Report, path: Path) -> None:
-    """Write the report as HTML into the file ``path``, which is replaced as a whole. Raises ``Denied``."""
+    """Write the report as HTML into the file ``path``, which is replaced as a whole. Raises ``NotFound`` where its
+    folder is not there, ``Denied``."""
     from holdfast.monitor.report.page import as_html
 
     page = as_html(report, context.clock.utc_offset).encode("utf-8", "replace")
     try:
         replace_file(path, page, 0o600)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no folder {path.parent}", hint="Make it, or name another file.") from error
     except OSError as error:
         raise Denied(f"cannot write the report into {path}: {error.strerror}", hint="Name another file.") from error

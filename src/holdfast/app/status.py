@@ -55,6 +55,8 @@ def leave_status(context: Context, recording: Recording, fact: Fact) -> None:
     try:
         write(path, plain(document))
     except OSError as error:
+        if context.recorder.silent:
+            return
         context.warn(f"the status file {path} cannot be written: {error.strerror}")
 
 

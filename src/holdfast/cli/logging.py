@@ -28,7 +28,7 @@ def with_log(context: Context, console: Console) -> tuple[Context, Callable[[], 
     shown = said if said in LEVELS else "info" if console.verbose else ""
     log = open_log(
         context,
-        warn=console.warn,
+        warn=lambda words: None if context.recorder.silent else console.warn(words),
         tell=_teller(console, facts=bool(said)) if shown else None,
         told=shown or "warning",
     )

@@ -45,7 +45,7 @@ _PLAN = """\
     keep: {last: 3, daily: 7, weekly: 4, monthly: 12}
     # exclude: ["*.tmp", "!important.tmp"]       # as in .gitignore; caches and node_modules are left out anyway
     # optional: [/mnt/camera]                    # saved if it is there
-    # schedule: "10 2 * * *"                     # as for cron
+    # schedule: "10 2 * * *"                     # as for cron; 'holdfast schedule install' lets this machine do it
     # copy: [{to: cloud, schedule: "30 3 * * 0"}]
     # check: {schedule: "0 4 * * 0", read_data: 5%}
     # drill: {schedule: "0 5 1 * *"}             # prove once a month that it comes back; see 'holdfast drill'
@@ -55,11 +55,10 @@ _PLAN = """\
     #   after: [{run: [systemctl, --user, start, notes]}]
     # note: "what this is"                       # kept with every snapshot
 
-# Who is told when something goes wrong ('holdfast notify test' tries it out):
+# Without a channel nobody hears when something goes wrong, or stops. 'holdfast notify test' tries it out.
 # notify:
-#   channels: {phone: "ntfys://ntfy.sh/a-topic-that-nobody-guesses", screen: desktop}
-#   rules: [{on: [failed, overdue, damage, recovered], to: [phone]}]
-# 'holdfast schedule install' then lets this machine start everything by itself.
+#   channels: {phone: "ntfys://a-topic-nobody-guesses", screen: desktop}      # or mailtos://..., a webhook https://...
+#   rules: [{on: [problems, recovered, digest], to: [phone]}]
 """
 
 

@@ -48,7 +48,7 @@ class Database:
     def __init__(self, url: str, clock: Clock) -> None:
         self._clock = clock
         parsed = _parsed(url)
-        self.name = parsed.render_as_string(hide_password=True)
+        self.name = parsed.render_as_string(hide_password=True).replace("+psycopg:", ":", 1)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self.path = os.path.abspath(parsed.database or "") if self.is_sqlite else ""
         try:

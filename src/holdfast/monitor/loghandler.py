@@ -15,6 +15,10 @@ _LEVELS = (
 )
 
 
+_CHATTY = ("alembic",)
+"""Libraries that tell at level INFO what nobody who backs up needs to know."""
+
+
 class LogHandler(logging.Handler):
     """Hands on what reaches it. ``extra={"run": ..., "job": ..., "plan": ...}`` of a call says where it belongs."""
 
@@ -23,6 +27,8 @@ class LogHandler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and record.name.partition(".")[0] in _CHATTY:
+            return
         try:
             message = record.getMessage()
         except Exception:

@@ -42,6 +42,8 @@ _SCRIPTS = {
     "fatal.recorded": ("critical", "critical", "Fatal error in"),
     "silent.failure": ("silent", "error", "Silent failure in"),
 }
+_APART = {"error.raised": "/raised", "validation.failed": "/validation", "expectation.failed": "/expectation"}
+"""What shares the rule ``error`` and is another trouble all the same: one must not be hidden behind the other."""
 KINDS = (
     "run.finished",
     "damage.found",
@@ -99,7 +101,9 @@ class Observer:
     def _item(self, record: Record) -> Iterator[Observation]:
         samples = self._items.setdefault(record.run, [])
         if len(samples) < _SAMPLES:
-            samples.append(record.message)
+            path = record.data.get("path")
+            named = isinstance(path, str) and path not in record.message
+            samples.append(f"{path}: {record.message}" if named else record.message)
         return iter(())
 
     def _run(self, record: Record) -> Iterator[Observation]:
@@ -203,7 +207,8 @@ class Observer:
             yield _bad(record, rule, subject, level, f"{begin} {record.plan}", record.message)
             return
         name = str(record.data.get("name") or record.role)
-        yield _bad(record, rule, f"script/{name}", level, f"{begin} {name}", record.message, state="event")
+        subject = f"script/{name}{_APART.get(record.kind, '')}"
+        yield _bad(record, rule, subject, level, f"{begin} {name}", record.message, state="event")
 
     def _why(self, record: Record) -> str:
         error = _mapping(record.data.get("error"))
@@ -260,7 +265,11 @@ def _health(record: Record) -> Iterator[Observation]:
         yield from _good(record, "health", "health")
         return
     level = "critical" if any(check.get("severity") == "critical" for check in failed) else "error"
-    lines = [f"{check.get('name')}: {check.get('message', '')} {check.get('action', '')}".rstrip() for check in failed]
+    lines = []
+    for check in failed:
+        lines.append(f"{check.get('name')}: {check.get('message', '')}")
+        if check.get("action"):
+            lines.append(f"-> {check['action']}")
     items = tuple(str(check.get("name")) for check in failed)
     title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
     yield _bad(record, "health", "health", level, title, "\n".join(lines), items=items)
@@ -282,7 +291,7 @@ def _delivery(record: Record) -> Iterator[Observation]:
         return  # whoever tries a channel out sees it himself
     elif (_number(record.data.get("attempt")) or 0) >= PERSISTENT or record.data.get("refused"):
         title = f"The channel {channel} does not work"
-        message = f"{record.data.get('error', '')} What it should have told is tried again."
+        message = f"{record.data.get('error', '')}\nWhat it should have told is tried again."
         yield Observation(
             "channel", f"channel/{channel}", record.at_ns, "bad", "error", title, message, channel=channel
         )

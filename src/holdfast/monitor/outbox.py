@@ -92,6 +92,11 @@ class Outbox:
             return None
         return record
 
+    @property
+    def in_trouble(self) -> bool:
+        """Whether something could not be kept, which was told then."""
+        return self._told
+
     def size(self) -> int:
         """Bytes that wait in the file that everybody of this role and host appends to; 0 where it cannot be told."""
         try:
@@ -152,7 +157,7 @@ class Outbox:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
             self._on_trouble(
                 f"what happens here cannot be recorded in {self.folder}: {reason}. The work goes on, but history, "
-                "status and notices will not know of it."
+                "status, logs and notices may not know of it."
             )
 
 

@@ -8,7 +8,8 @@ followed by another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from holdfast.monitor.notice import (
@@ -25,7 +26,7 @@ from holdfast.monitor.notice import (
 )
 from holdfast.monitor.observing import Observer, Past
 from holdfast.monitor.quiet import first_loud
-from holdfast.monitor.record import Record, time_text
+from holdfast.monitor.record import Record
 
 
 def decide(
@@ -53,7 +54,7 @@ def decide(
         for observation in observer.observe(record):
             book.take(observation)
     if overdue:
-        for observation in _overdue(expectations, book, now_ns, settings.source):
+        for observation in _overdue(expectations, book, now_ns, settings):
             book.take(observation)
         book.time_went_by()
     return Decisions(tuple(book.steps), tuple(book.open.values()), _next_look(book, expectations, now_ns, settings))
@@ -223,7 +224,10 @@ def escalation_due(notice: Notice, settings: NoticeSettings) -> int | None:
     return notice.opened_ns + _ns(escalation.after)
 
 
-def _overdue(expectations: Sequence[Expectation], book: _Book, now_ns: int, source: str) -> Iterator[Observation]:
+def _overdue(
+    expectations: Sequence[Expectation], book: _Book, now_ns: int, settings: NoticeSettings
+) -> Iterator[Observation]:
+    source = settings.source
     rule_of = {"backup": "overdue", "drill": "drill"}
     expected = {(rule_of[each.kind], f"overdue/{each.subject}") for each in expectations}
     for notice in list(book.open.values()):
@@ -238,11 +242,10 @@ def _overdue(expectations: Sequence[Expectation], book: _Book, now_ns: int, sour
         noun = {"backup": "snapshot", "drill": "drill"}[each.kind]
         where = f" in {each.vault}" if each.vault else ""
         age = duration_text((now_ns - each.since_ns) / SECOND)
-        last = (
-            f"There was none since {time_text(each.since_ns)[:16].replace('T', ' ')} UTC, when the plan was first seen"
-        )
-        if not each.never:
-            last = f"The last is of {time_text(each.since_ns)[:16].replace('T', ' ')} UTC ({age} ago)"
+        since = local_text(each.since_ns, settings.offset)
+        last = f"The last is of {since} ({age} ago)"
+        if each.never:
+            last = f"There was none since {since}, when the plan was first seen"
         message = f"{last}; one every {duration_text(each.every)} is expected. Does its schedule still run?"
         title = f"No new {noun} of {each.plan}{where} for {age}"
         at_ns = each.since_ns + _ns(each.every)
@@ -267,6 +270,14 @@ def duration_text(seconds: float) -> str:
     if seconds < 3 * 86_400:
         return f"{seconds / 3600:.0f} h"
     return f"{seconds / 86_400:.0f} days"
+
+
+def local_text(at_ns: int, offset: Callable[[int], int]) -> str:
+    """``2026-11-22 05:30 +01:00``: the time on the wall, to the minute, and where that is."""
+    away = offset(at_ns)
+    at = time.gmtime(at_ns // SECOND + away)
+    sign, minutes = "+" if away >= 0 else "-", abs(away) // 60
+    return f"{time.strftime('%Y-%m-%d %H:%M', at)} {sign}{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def _ns(seconds: float) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from holdfast.monitor.notice import SECOND, Notice, Step
-from holdfast.monitor.rules import duration_text
+from holdfast.monitor.rules import duration_text, local_text
 
 _BEGINS = {
     "repeated": "Still: ",
@@ -33,11 +32,11 @@ def body_of(step: Step, host: str, offset: Callable[[int], int]) -> str:
     notice = step.notice
     if step.action == "resolved":
         lasted = duration_text(((notice.resolved_ns or notice.opened_ns) - notice.opened_ns) / SECOND)
-        return f"It lasted {lasted}, from {_local(notice.opened_ns, offset)}. On {host}."
+        return f"It lasted {lasted}, from {local_text(notice.opened_ns, offset)}. On {host}."
     if notice.rule == "digest":
         return notice.message
     lines = [notice.message] if notice.message else []
-    since = f"Since {_local(notice.opened_ns, offset)}"
+    since = f"Since {local_text(notice.opened_ns, offset)}"
     lines.append(f"{since}, {notice.times} times." if notice.times > 1 else f"{since}.")
     lines.append(_foot(notice, host))
     return "\n".join(lines)
@@ -48,10 +47,3 @@ def _foot(notice: Notice, host: str) -> str:
     if notice.state == "event":
         return f"{where}."
     return f"{where}; 'holdfast ack {notice.id[:6]}' says that you know."
-
-
-def _local(at_ns: int, offset: Callable[[int], int]) -> str:
-    away = offset(at_ns)
-    at = time.gmtime(at_ns // SECOND + away)
-    sign, minutes = "+" if away >= 0 else "-", abs(away) // 60
-    return f"{time.strftime('%Y-%m-%d %H:%M', at)} {sign}{minutes // 60:02d}:{minutes % 60:02d}"

@@ -57,7 +57,7 @@ def _tell_new(here: Session, made: NewFile) -> None:
         console.line("  holdfast backup home    saves for the first time")
 
 
-@command.command("check")
+@command.command("check", short_help="Look for mistakes, all of them at once.")
 @shared(vault=False)
 @click.pass_obj
 def check(common: Common) -> None:

@@ -89,6 +89,8 @@ def command(
             for line in follower.lines(wanted, here.context.clock, here.context.cancel):
                 _show(console, line)
                 sys.stdout.flush()
+        elif not seen.lines and not seen.unreadable:
+            console.remark("No line of the log fits.")
         console.event("summary", lines=len(seen.lines), more=seen.more, torn=seen.torn)
         return FAILED if seen.unreadable else OK
 

@@ -89,7 +89,7 @@ def uninstall(common: Common, dry_run: bool) -> None:
         here.console.event("summary", outcome="ok", removed=[change.starter for change in gone], dry_run=dry_run)
 
 
-@command.command("list")
+@command.command("list", short_help="Show what starts when, and whether it is installed.")
 @shared(vault=False)
 @click.pass_obj
 def listing(common: Common) -> None:
@@ -121,7 +121,9 @@ def listing(common: Common) -> None:
 
 
 @command.command("next")
-@click.option("--count", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many starts to show.")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=10, metavar="N", show_default=True, help="How many starts to show."
+)
 @shared(vault=False)
 @click.pass_obj
 def upcoming(common: Common, count: int) -> None:
@@ -151,7 +153,7 @@ def fire(common: Common, name: str, wait: float | None) -> int:
         return _tell(here, fire(here.context, name, wait=wait or 0.0))
 
 
-@command.command("catch-up")
+@command.command("catch-up", short_help="Start what was missed while the machine was off.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what was missed.")
 @shared(vault=False)
 @click.pass_obj

@@ -16,6 +16,7 @@ from holdfast.cli.session import session
 if TYPE_CHECKING:
     from holdfast.app.overview import Overview, Standing
     from holdfast.monitor.journal import RunRow
+    from holdfast.monitor.notice import Notice
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
@@ -28,34 +29,57 @@ def command(common: Common) -> int:
     """Show how every plan and vault stands.
 
     Problems first; the last good backup and its age, the size, the next run, the last drill. Vaults are shown that
-    were used without a plan. The exit code is 0 whatever is shown: 'holdfast health' fails.
+    were used without a plan, and at the end the notices that are open. The exit code is 0 whatever is shown: 'holdfast
+    health' fails.
     """
     from holdfast.app.overview import overview
+    from holdfast.monitor.noticebook import notice_json
 
     with session(common, hard=True) as here:
         found = overview(here.context)
         for standing in found.standings:
             kind = "command" if standing.is_command else "plan" if standing.plan else "vault"
             here.console.event(kind, **clean_value(_fields(standing)))
+        for notice in found.notices:
+            here.console.event("notice", **clean_value(notice_json(notice)))
         _tell(here.console, found)
     return OK
 
 
 def _tell(console: Console, found: Overview) -> None:
     with_problems = sum(bool(standing.problems) for standing in found.standings)
-    console.event("summary", standings=len(found.standings), with_problems=with_problems)
+    counts = {"standings": len(found.standings), "with_problems": with_problems, "notices": len(found.notices)}
+    console.event("summary", **counts)
     if console.json:
         return
-    if not found.standings:
+    if not found.standings and not found.notices:
         console.line("Nothing was backed up here yet: holdfast backup ~/Documents")
         return
     for standing in found.standings:
         _tell_one(console, standing, found.at_ns)
+    _tell_notices(console, found.notices, found.at_ns)
     good = len(found.standings) - with_problems
     words = (
         f"{text.plural(with_problems, 'needs', 'need')} attention, {good} in order" if with_problems else "All in order"
     )
-    console.line(console.paint(f"{words}.", "red" if with_problems else "green"))
+    if found.notices:
+        words += f"; {text.plural(len(found.notices), 'notice is', 'notices are')} open"
+    console.line(console.paint(f"{words}.", "red" if with_problems or found.notices else "green"))
+
+
+def _tell_notices(console: Console, notices: tuple[Notice, ...], now: int) -> None:
+    """The open ones, a line each; those that nobody knows of first."""
+    from holdfast.app.overview import in_words
+
+    if not notices:
+        return
+    console.line("Open notices ('holdfast notify list' tells more):")
+    for notice in sorted(notices, key=lambda notice: notice.acknowledged_ns is not None):
+        known = ", acknowledged" if notice.acknowledged_ns is not None else ""
+        level = console.paint(f"{notice.level:<8}", "dim" if known else "red")
+        age = in_words(max(0, now - notice.opened_ns))
+        console.line(f"    {notice.id[:6]}  {level}  {text.lines(notice.title)}  ({age} ago{known})")
+    console.line()
 
 
 def _tell_one(console: Console, standing: Standing, now: int) -> None:
@@ -86,6 +110,8 @@ def _lines(standing: Standing, now: int) -> Iterator[tuple[str, str]]:
         yield "size", f"{text.size(standing.sizes[-1])}{'  ' + trend if trend else ''}"
     if standing.next_ns is not None:
         yield "next", f"{text.moment(standing.next_ns)} (in {in_words(max(0, standing.next_ns - now))})"
+    elif standing.schedule:
+        yield "next", f"nothing starts it: {standing.schedule} is not installed (holdfast schedule install)"
     if standing.drill is not None:
         seconds = standing.drill.data.get("seconds")
         took = f", restored in {text.duration(seconds)}" if isinstance(seconds, (int, float)) else ""
@@ -117,6 +143,7 @@ def _fields(standing: Standing) -> dict[str, Any]:
         "running": None if standing.running is None else standing.running.id,
         "age_seconds": None if standing.age_ns is None else standing.age_ns // 10**9,
         "expected_every_seconds": None if standing.every_ns is None else standing.every_ns // 10**9,
+        "schedule": standing.schedule,
         "next": None if standing.next_ns is None else time_text(standing.next_ns),
         "sizes": list(standing.sizes),
         "drill": None if drill is None else {"at": time_text(drill.at_ns), **drill.data},

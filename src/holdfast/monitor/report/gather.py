@@ -46,11 +46,18 @@ OPEN_DAYS = 30
 
 
 def gather(
-    history: History, period: Period, *, made_ns: int, expected: Sequence[Expected] = (), due: Sequence[Due] = ()
+    history: History,
+    period: Period,
+    *,
+    made_ns: int,
+    expected: Sequence[Expected] = (),
+    due: Sequence[Due] = (),
+    itself: str = "",
 ) -> Report:
     """The report of ``period``, made at ``made_ns``. ``expected`` is what the plans promise, ``due`` what was to start
-    in the period; without them it cannot tell what did not happen."""
+    in the period; without them it cannot tell what did not happen. ``itself`` is the run that makes it: no news."""
     found = history.runs(since_ns=period.earlier_ns, until_ns=period.until_ns, limit=MOST_RUNS)
+    found = [run for run in found if run.id != itself]
     found.sort(key=lambda run: run.started_ns)
     everything = without_parents(found)
     inside = [run for run in everything if run.started_ns >= period.since_ns]

@@ -62,7 +62,8 @@ def anomalies(inside: Sequence[RunRow], before: Sequence[RunRow], facts: Sequenc
         word = _STRANGE.get(record.kind)
         if word is not None:
             where = subject(record.plan, record.vault) or str(record.data.get("name", ""))
-            found.append(Anomaly(record.at_ns, f"{word}: {where}" if where else word, record.message, record.run))
+            message = record.message.removeprefix(f"{where}: ") if where else record.message
+            found.append(Anomaly(record.at_ns, f"{word}: {where}" if where else word, message, record.run))
     return sorted(found, key=lambda anomaly: anomaly.at_ns)[-MOST:]
 
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from holdfast.monitor.report import charts
 from holdfast.monitor.report.judging import proven_words, subject
-from holdfast.monitor.report.model import OUTCOMES, DrillLine, Line, Report, SpaceLine
+from holdfast.monitor.report.model import DAY_NS, OUTCOMES, DrillLine, Line, Report, SpaceLine
 from holdfast.monitor.report.plain import (
     Offset,
     compared_with,
@@ -94,7 +94,10 @@ def _gap(what: str, message: str, action: str) -> str:
 
 
 def _charts(report: Report, offset: Offset) -> Iterator[str]:
-    names = [day(column.since_ns, offset(column.since_ns)) for column in report.columns]
+    # The column of the last 24 hours is called by the day in which they end.
+    length = report.period.length_ns
+    called = [column.since_ns + (length - 1 if length <= DAY_NS else 0) for column in report.columns]
+    names = [day(at_ns, offset(at_ns)) for at_ns in called]
     figures = []
     if any(any(column.outcomes.values()) for column in report.columns):
         bad = sum(column.outcomes.get("failed", 0) + column.outcomes.get("partial", 0) for column in report.columns)

@@ -1,0 +1,75 @@
+"""Where the parts of the monitor meet, as somebody sees it who uses all of them together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.servers.listening import free_port
+
+
+def configure(cli, text: str) -> None:
+    path = cli.home / ".config/holdfast/holdfast.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_status_tells_of_open_notices(cli) -> None:
+    configure(cli, f'notify: {{channels: {{hook: "http://127.0.0.1:{free_port()}/"}}}}\n')
+    assert cli("run", "nightly", "--", "false").code == 1
+    done = cli("status")
+    assert done.code == 0
+    assert "Command nightly failed" in done.out and "1 notice is open" in done.out
+    told = [event for event in cli("status", "--json").events if event["event"] == "notice"]
+    assert [(notice["rule"], notice["level"]) for notice in told] == [("failed", "error")]
+    assert cli("ack").code == 0
+    assert "acknowledged)" in cli("status").out
+    assert cli("run", "nightly", "--", "true").code == 0
+    assert "notice is open" not in cli("status").out
+
+
+def test_a_state_folder_that_takes_nothing_is_told_once(cli, documents: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file in its place")
+    done = cli("backup", documents, HOLDFAST_STATE_DIR=tmp_path / "state")
+    assert done.code == 0
+    assert done.err.count("warning:") == 1 and "cannot be recorded" in done.err
+
+
+def test_health_tells_of_a_broken_configuration_in_a_line(cli) -> None:
+    configure(cli, "plans:\n  docs:\n    pahts: [/a]\nnotifi: {}\n")
+    done = cli("health", "--json")
+    assert done.code == 1
+    told = {event["name"]: event for event in done.events if event["event"] == "check"}
+    assert "mistakes, the first in line 3: plans.docs.pahts" in told["config"]["message"]
+    assert "\n" not in told["config"]["message"] and told["config"]["action"] == "holdfast config check"
+    assert "pahts" not in told["journal"]["message"]
+    assert told["clock"]["result"] == "pass"
+
+
+def test_a_mistyped_check_is_no_run(cli) -> None:
+    assert cli("health", "--only", "bogus").code == 2
+    assert "Nothing was done here yet" in cli("history").out
+
+
+def test_a_report_does_not_tell_of_itself(cli) -> None:
+    done = cli("report", "--send", "--json")
+    assert done.code == 0
+    assert done.summary["report"]["lines"] == []
+
+
+def test_files_in_folders_that_are_not_there(cli, documents: Path, tmp_path: Path) -> None:
+    done = cli("report", "--html", tmp_path / "none" / "report.html")
+    assert done.code == 10 and "there is no folder" in done.err
+    cli("backup", documents)
+    done = cli("key", "export", tmp_path / "none" / "sheet")
+    assert done.code == 10 and "there is no folder" in done.err
+
+
+def test_logs_say_that_nothing_fits_and_leave_out_the_making_of_tables(cli) -> None:
+    assert cli("run", "a", "--", "true").code == 0
+    assert cli("status").code == 0
+    done = cli("logs")
+    assert "holdfast.run" in done.out and "alembic" not in done.out
+    done = cli("logs", "--grep", "no line has this")
+    assert done.code == 0 and "No line of the log fits." in done.out + done.err
+    assert json.loads(cli("logs", "--grep", "no line has this", "--json").out.splitlines()[-1])["lines"] == 0
