@@ -16,6 +16,7 @@ from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_dire
 from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
+from holdfast.vaults.mirror.glance import Glance, Glances
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
@@ -76,6 +77,8 @@ class Walk:
         self._entries = Entries(here, telling, force=force, dry_run=dry_run)
         self._entries.defer = self._defer
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
+        glancing = workers if self._hands.threaded and not state.is_new and not force else 0
+        self._glances = Glances(here.root, clock, glancing)
         self._copies = 0
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
         self._ticket = 0
@@ -89,6 +92,7 @@ class Walk:
             while stack or self._hands.waiting:
                 self._cancel.check()
                 if stack and self._hands.waiting < MOST_WAITING:
+                    self._glances.ask(stack)
                     frame = stack.pop()
                     children = self._visit(frame)
                     stack += reversed(children)
@@ -105,6 +109,7 @@ class Walk:
 
     def close(self) -> None:
         """End the workers."""
+        self._glances.close()
         self._hands.close()
 
     def _visit(self, frame: Frame) -> list[Frame]:
@@ -199,6 +204,9 @@ class Walk:
 
     def _enter(self, frame: Frame) -> list[Frame]:
         """Do everything that is directly in a directory; returns the directories in it."""
+        glance = self._glances.take(frame)
+        if glance is not None and (children := self._pass(frame, glance)) is not None:
+            return children
         try:
             fd = open_directory(frame.path)
         except OSError as error:
@@ -302,13 +310,29 @@ class Walk:
         children = []
         for item in listing.items:
             if item.stat.st_mode & _KIND == _DIR:
-                self._telling.directory("unmodified")
-                children.append(
-                    Frame(frame.source(item.name), frame.copy(item.name), frame.scope, name=item.name, parent=frame)
-                )
+                children.append(self._kept_child(frame, item.name))
             elif self._telling.wants_everything:
                 self._telling.other("unchanged", frame.source(item.name))
         return children
+
+    def _pass(self, frame: Frame, glance: Glance) -> list[Frame] | None:
+        """The same as :meth:`_keep`, without looking at each entry; None: that has to be done."""
+        seen = glance.source
+        if seen.linked or self._telling.wants_everything:
+            return None
+        row = self._state.directory(frame.here)
+        if row is None or not row.source or (row.source, row.here) != (seen.key, glance.here):
+            return None
+        scope = self._lister.takes_all(frame.scope, frame.name, seen)
+        if scope is None:
+            return None
+        frame.scope, frame.st, frame.xattrs, frame.key, frame.kept = scope, glance.st, glance.xattrs, seen.key, True
+        self._telling.unchanged(row.files, row.bytes)
+        return [self._kept_child(frame, name) for name, _, _ in seen.folders]
+
+    def _kept_child(self, frame: Frame, name: bytes) -> Frame:
+        self._telling.directory("unmodified")
+        return Frame(frame.source(name), frame.copy(name), frame.scope, name=name, parent=frame)
 
     def _directory(self, frame: Frame, item: Item, before: Stat | None) -> None:
         """See to it that there is a directory in the mirror."""
