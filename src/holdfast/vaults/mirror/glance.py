@@ -18,6 +18,9 @@ from holdfast.vaults.mirror.here import SALT, Here
 AHEAD = 32
 """How many directories are looked at before their turn."""
 
+TOGETHER = 4
+"""How many make one task: to wake a thread takes as long as looking at twenty files."""
+
 SECONDS = 1.0
 """How old a glance may get until it is used: what comes before in the same directory tree may take an hour."""
 
@@ -52,10 +55,16 @@ class Glances:
         """Tell what comes next: the last frame first."""
         if self._workers is None:
             return
-        for frame in reversed(stack[-AHEAD:]):
-            if frame.here and frame.only is None and frame not in self._asked:
-                self._asked.add(frame)
-                self._workers.submit(frame)
+        new = [
+            frame
+            for frame in reversed(stack[-AHEAD:])
+            if frame.here and frame.only is None and frame not in self._asked
+        ]
+        if len(new) < TOGETHER and stack and stack[-1] not in new:
+            return
+        self._asked.update(new)
+        for first in range(0, len(new), TOGETHER):
+            self._workers.submit(new[first : first + TOGETHER])
 
     def take(self, frame: Frame) -> Glance | None:
         """The glance at ``frame`` that was asked for, if it is good for anything; wait for it."""
@@ -63,7 +72,8 @@ class Glances:
             return None
         self._asked.discard(frame)
         while frame not in self._found:
-            self._found.update(self._workers.take(wait=True))
+            for found in self._workers.take(wait=True):
+                self._found.update(found)
         glance = self._found.pop(frame)
         return glance if glance is not None and self._clock.monotonic() - glance.at <= SECONDS else None
 
@@ -74,10 +84,10 @@ class Glances:
         while self._open:
             self._open.pop().close()
 
-    def _start(self) -> Callable[[Frame], tuple[Frame, Glance | None]]:
+    def _start(self) -> Callable[[list[Frame]], list[tuple[Frame, Glance | None]]]:
         here = Here(self._root, protect=False)
         self._open.append(here)
-        return lambda frame: (frame, self._look(frame, here))
+        return lambda frames: [(frame, self._look(frame, here)) for frame in frames]
 
     def _look(self, frame: Frame, here: Here) -> Glance | None:
         at = self._clock.monotonic()
