@@ -57,8 +57,8 @@ class Listing(NamedTuple):
 
 
 class Surveyed(NamedTuple):
-    """A directory as it is, whatever the rules say. ``key``: that of a :class:`Listing` of all of it. ``folders``: name,
-    device and inode; ``files``: all other names. ``linked``: some file has several names."""
+    """A directory as it is, whatever the rules say. ``key``: that of a :class:`Listing` of all of it. ``folders``:
+    name, device and inode; ``files``: all other names. ``linked``: some file has several names."""
 
     key: bytes
     files: list[bytes]

@@ -1,4 +1,4 @@
-"""Glances at directories that come next, by threads: hashes of both sides, which tell whether there is anything to do."""
+"""Glances at directories that come next, by threads: hashes of both sides tell whether there is anything to do."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from holdfast.files.xattrs import read_xattrs
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.threads import Workers
-from holdfast.sources.directory import Surveyed, open_directory, survey
+from holdfast.sources.directory import Lister, Surveyed, open_directory, survey
 from holdfast.vaults.mirror.frames import Frame
 from holdfast.vaults.mirror.here import SALT, Here
+from holdfast.vaults.mirror.state import Directory, State
 
 AHEAD = 32
 """How many directories are looked at before their turn."""
@@ -41,9 +42,11 @@ class Glances:
     A glance only ever says that both sides look as they did: whoever finds anything else looks himself.
     """
 
-    def __init__(self, root: bytes, clock: Clock, size: int) -> None:
+    def __init__(self, root: bytes, lister: Lister, state: State, clock: Clock, size: int) -> None:
         """``size``: how many threads; 0: there are no glances."""
         self._root = root
+        self._lister = lister
+        self._state = state
         self._clock = clock
         self._size = size
         self._open: list[Here] = []
@@ -66,8 +69,22 @@ class Glances:
         for first in range(0, len(new), TOGETHER):
             self._workers.submit(new[first : first + TOGETHER])
 
-    def take(self, frame: Frame) -> Glance | None:
-        """The glance at ``frame`` that was asked for, if it is good for anything; wait for it."""
+    def unchanged(self, frame: Frame) -> tuple[Directory, list[bytes]] | None:
+        """What the state knows of a directory, and the names of those in it, if both sides are as the state says: then
+        the frame has all that it needs. None: perhaps not. Only for what :meth:`ask` was told."""
+        glance = self._take(frame)
+        if glance is None or glance.source.linked:
+            return None
+        seen, row = glance.source, self._state.directory(frame.here)
+        if row is None or not row.source or (row.source, row.here) != (seen.key, glance.here):
+            return None
+        scope = self._lister.takes_all(frame.scope, frame.name, seen)
+        if scope is None:
+            return None
+        frame.scope, frame.st, frame.xattrs, frame.key, frame.kept = scope, glance.st, glance.xattrs, seen.key, True
+        return row, [name for name, _, _ in seen.folders]
+
+    def _take(self, frame: Frame) -> Glance | None:
         if self._workers is None or frame not in self._asked:
             return None
         self._asked.discard(frame)

@@ -17,6 +17,12 @@ from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import unstamp
 from holdfast.vaults.mirror.writing import SMALL, SourceError, Writer
 
+COPIES_ALONE = 100
+"""Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
+
+THREADS_FROM = 16
+"""The same where it is threads that copy."""
+
 FILES, BYTES = 64, 8 << 20
 """How much goes into one batch."""
 
@@ -90,6 +96,11 @@ class Hands:
     def threaded(self) -> bool:
         """Whether the workers are threads."""
         return self._threads is not None
+
+    @property
+    def worth_from(self) -> int:
+        """So many files are copied before it is worth to start the workers."""
+        return THREADS_FROM if self.threaded else COPIES_ALONE
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the workers."""

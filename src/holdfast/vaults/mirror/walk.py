@@ -16,7 +16,7 @@ from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_dire
 from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
-from holdfast.vaults.mirror.glance import Glance, Glances
+from holdfast.vaults.mirror.glance import Glances
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
@@ -24,12 +24,6 @@ from holdfast.vaults.mirror.state import Directory, State
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
-
-COPIES_ALONE = 100
-"""Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
-
-THREADS_FROM = 16
-"""The same where it is threads that copy."""
 
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
@@ -77,8 +71,8 @@ class Walk:
         self._entries = Entries(here, telling, force=force, dry_run=dry_run)
         self._entries.defer = self._defer
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
-        glancing = workers if self._hands.threaded and not state.is_new and not force else 0
-        self._glances = Glances(here.root, clock, glancing)
+        glancing = self._hands.threaded and not (state.is_new or force or telling.wants_everything)
+        self._glances = Glances(here.root, lister, state, clock, workers if glancing else 0)
         self._copies = 0
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
         self._ticket = 0
@@ -138,11 +132,7 @@ class Walk:
         """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
         self._copies += 1
         st = item.stat
-        if (
-            self._copies <= (THREADS_FROM if self._hands.threaded else COPIES_ALONE)
-            or not self._hands.size
-            or st.st_nlink > 1
-        ):
+        if self._copies <= self._hands.worth_from or not self._hands.size or st.st_nlink > 1:
             return False
         if before is not None and before.st_mode & _KIND != _FILE:
             return False
@@ -204,9 +194,10 @@ class Walk:
 
     def _enter(self, frame: Frame) -> list[Frame]:
         """Do everything that is directly in a directory; returns the directories in it."""
-        glance = self._glances.take(frame)
-        if glance is not None and (children := self._pass(frame, glance)) is not None:
-            return children
+        if (unchanged := self._glances.unchanged(frame)) is not None:
+            row, names = unchanged
+            self._telling.unchanged(row.files, row.bytes)
+            return [self._kept_child(frame, name) for name in names]
         try:
             fd = open_directory(frame.path)
         except OSError as error:
@@ -314,21 +305,6 @@ class Walk:
             elif self._telling.wants_everything:
                 self._telling.other("unchanged", frame.source(item.name))
         return children
-
-    def _pass(self, frame: Frame, glance: Glance) -> list[Frame] | None:
-        """The same as :meth:`_keep`, without looking at each entry; None: that has to be done."""
-        seen = glance.source
-        if seen.linked or self._telling.wants_everything:
-            return None
-        row = self._state.directory(frame.here)
-        if row is None or not row.source or (row.source, row.here) != (seen.key, glance.here):
-            return None
-        scope = self._lister.takes_all(frame.scope, frame.name, seen)
-        if scope is None:
-            return None
-        frame.scope, frame.st, frame.xattrs, frame.key, frame.kept = scope, glance.st, glance.xattrs, seen.key, True
-        self._telling.unchanged(row.files, row.bytes)
-        return [self._kept_child(frame, name) for name, _, _ in seen.folders]
 
     def _kept_child(self, frame: Frame, name: bytes) -> Frame:
         self._telling.directory("unmodified")
