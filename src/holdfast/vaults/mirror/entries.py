@@ -48,7 +48,7 @@ class Entries:
         self._others = Others(here, telling, dry_run=dry_run)
         self.other = self._others.other
         # Asked before a file is copied: whether somebody else copies it.
-        self.defer: Callable[[Frame, Item, Stat | None, Record | None], bool] = lambda *_: False
+        self.defer: Callable[[Frame, Item, bytes, Stat | None, Record | None], bool] = lambda *_: False
         self._links: dict[tuple[int, int], _Linked] = {}
 
     # -- files -----------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class Entries:
         try:
             if self._same(frame, fd, item, before, record if intact else None):
                 return
-            if not self.defer(frame, item, before, record):
+            if not self.defer(frame, item, now, before, record):
                 self._copy(frame, fd, item, before)
         except SourceError as problem:
             self._telling.unreadable(frame, name, problem.error)

@@ -207,6 +207,7 @@ class _Hand:
     def _copy_at_once(self, fd: int, batch: Batch) -> dict[bytes, tuple[bytes, int]]:
         """Copy the small and ordinary files that are as they were listed; hash and length of each that is done."""
         here, wanted = self._here, []
+        owner = True if os.geteuid() == 0 else None  # asked once, not for each file
         for name, data in batch.files:
             listed = unstamp(data)
             if listed.st_size > SMALL:
@@ -214,7 +215,7 @@ class _Hand:
             file = to_copy(
                 name, here.temporary(), name, size=listed.st_size, st_mode=listed.st_mode & ~here.mask,
                 uid=listed.st_uid, gid=listed.st_gid, mtime_ns=listed.st_mtime_ns, atime_ns=listed.st_mtime_ns,
-                ctime_ns=listed.st_ctime_ns, inode=listed.st_ino,
+                ctime_ns=listed.st_ctime_ns, inode=listed.st_ino, owner=owner,
             )  # fmt: skip
             if file is not None:
                 wanted.append(file)

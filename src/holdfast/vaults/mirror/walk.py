@@ -128,7 +128,7 @@ class Walk:
 
     # -- copying by others -----------------------------------------------------------------------------------------
 
-    def _defer(self, frame: Frame, item: Item, before: Stat | None, record: Record | None) -> bool:
+    def _defer(self, frame: Frame, item: Item, now: bytes, before: Stat | None, record: Record | None) -> bool:
         """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
         self._copies += 1
         st = item.stat
@@ -138,7 +138,7 @@ class Walk:
             return False
         word = "new" if before is None else "changed"
         known = None if record is None else record.hash
-        frame.deferred[item.name] = Deferred(stamp(st), st.st_size, word, known, st.st_ctime_ns > self._fresh_ns)
+        frame.deferred[item.name] = Deferred(now, st.st_size, word, known, st.st_ctime_ns > self._fresh_ns)
         return True
 
     def _send(self, frame: Frame) -> None:
