@@ -152,13 +152,16 @@ class Lister:
         begun = scan.begin(fd)
         return self._read(fd, scope, name, None if begun is None else partial(scan.keep, path, depth, begun))
 
+    @property
+    def may_take_all(self) -> bool:
+        """Whether :meth:`takes_all` is worth asking: no more than names decides, and no other backup wants to know."""
+        return not (self.devices or self.explain or self.scan is not None or self.rules.larger_than is not None)
+
     def takes_all(self, scope: Scope, name: bytes, seen: Surveyed) -> Scope | None:
         """The scope inside of the directory ``name`` in that of ``scope``, if everything in it is to be saved as it was
         surveyed. None: perhaps not, call :meth:`look`."""
-        rules = self.rules
-        if self.devices or self.explain or self.scan is not None or rules.larger_than is not None:
-            return None
-        if rules.ignore_file and rules.ignore_file in seen.files:
+        ignore_name = self.rules.ignore_file
+        if not self.may_take_all or (ignore_name and ignore_name in seen.files):
             return None
         if any((device, inode) in self.skip for _, device, inode in seen.folders):
             return None

@@ -71,7 +71,8 @@ class Walk:
         self._entries = Entries(here, telling, force=force, dry_run=dry_run)
         self._entries.defer = self._defer
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
-        glancing = self._hands.threaded and not (state.is_new or force or telling.wants_everything)
+        glancing = not (state.is_new or force or telling.wants_everything)
+        glancing = glancing and self._hands.threaded and lister.may_take_all
         self._glances = Glances(here.root, lister, state, clock, workers if glancing else 0)
         self._copies = 0
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
