@@ -24,6 +24,7 @@ native = Extension(
             "compare",
             "crc64",
             "writing",
+            "survey",
         )
     ],
     depends=["native/native.h", "native/cipher.h"],

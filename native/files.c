@@ -20,7 +20,6 @@
 #endif
 
 #define BATCH 256
-#define RECORD 66  /* bytes of "<HIqqqQQIIIQ" */
 #define SPOOLED 70 /* bytes of "<HIIIqqqQQQQ" */
 #define OF_OTHERS (-2)
 #define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
@@ -187,13 +186,6 @@ failed:
     return NULL;
 }
 
-INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
-{
-    for (int at = 0; at < bytes; at++)
-        to[at] = (unsigned char)(value >> (8 * at));
-    return to + bytes;
-}
-
 /* How many bytes the records of items take; OF_OTHERS if a stat is not one of ours, -1 with an error. */
 static Py_ssize_t measure(State *state, PyObject *items, Py_ssize_t record)
 {
@@ -219,7 +211,7 @@ static Py_ssize_t measure(State *state, PyObject *items, Py_ssize_t record)
 PyObject *files_pack(PyObject *module, PyObject *items)
 {
     State *state = PyModule_GetState(module);
-    Py_ssize_t total = measure(state, items, RECORD), count = total < 0 ? 0 : PyList_Size(items);
+    Py_ssize_t total = measure(state, items, LISTED_SIZE), count = total < 0 ? 0 : PyList_Size(items);
     if (total == OF_OTHERS)
         Py_RETURN_NONE;
     if (total < 0)
@@ -231,21 +223,12 @@ PyObject *files_pack(PyObject *module, PyObject *items)
     for (Py_ssize_t at = 0; at < count; at++) {
         PyObject *item = PyList_GetItem(items, at), *name = PyTuple_GetItem(item, 0);
         const Stat *st = (const Stat *)PyTuple_GetItem(item, 1);
-        size_t length = (size_t)PyBytes_Size(name);
-        int is_dir = (st->mode & S_IFMT) == S_IFDIR;
-        to = put(to, length, 2);
-        to = put(to, st->mode, 4);
-        to = put(to, (uint64_t)st->mtime_ns, 8);
-        to = put(to, (uint64_t)st->ctime_ns, 8);
-        to = put(to, is_dir ? 0 : (uint64_t)st->size, 8);
-        to = put(to, st->inode, 8);
-        to = put(to, st->device, 8);
-        to = put(to, st->uid, 4);
-        to = put(to, st->gid, 4);
-        to = put(to, is_dir ? 0 : st->links, 4);
-        to = put(to, st->rdev, 8);
-        memcpy(to, PyBytes_AsString(name), length);
-        to += length;
+        const Listed listed = {
+            .length = (size_t)PyBytes_Size(name), .mode = st->mode, .uid = st->uid, .gid = st->gid, .links = st->links,
+            .inode = st->inode, .device = st->device, .rdev = st->rdev, .size = st->size, .mtime_ns = st->mtime_ns,
+            .ctime_ns = st->ctime_ns,
+        };
+        to = listed_put(to, &listed, PyBytes_AsString(name));
     }
     return packed;
 }

@@ -13,6 +13,12 @@ static PyMethodDef methods[] = {
      "look(dir_fd, names) -> list: lstat of each name; None if it vanished, NotImplemented if its times do not fit."},
     {"pack", files_pack, METH_O,
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
+    {"survey", survey, METH_VARARGS,
+     "survey(dir_fd, with_names) -> (packed, files, folders, linked): what pack() makes of all entries but sockets, in byte "
+     "order; with_names: the names of files, and (name, device, inode) of directories; whether a file has several names. "
+     "None if a time does not fit."},
+    {"clear", clear, METH_VARARGS,
+     "clear(dir_fd) -> list of names: unlinks all that is no directory, and returns the directories."},
     {"spool", files_spool, METH_O,
      "spool(items) -> bytes: all (name, Stat), for unspool(); None if a stat is of another type."},
     {"unspool", files_unspool, METH_O, "unspool(data) -> list of (name, Stat)."},

@@ -38,6 +38,23 @@ typedef struct {
 HIDDEN int buffers_take(Buffers *buffers, PyObject *sequence); /* -1 with a Python error, and nothing to release */
 HIDDEN void buffers_release(Buffers *buffers);
 
+/* What a record of pack() says of an entry, little-endian and without gaps: "<HIqqqQQIIIQ", then the name. */
+enum { LISTED_SIZE = 66 };
+typedef struct {
+    size_t length;
+    uint32_t mode, uid, gid;
+    uint64_t links, inode, device, rdev;
+    int64_t mtime_ns, ctime_ns, size;
+} Listed;
+HIDDEN unsigned char *listed_put(unsigned char *to, const Listed *entry, const char *name);
+
+INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
+{
+    for (int at = 0; at < bytes; at++)
+        to[at] = (unsigned char)(value >> (8 * at));
+    return to + bytes;
+}
+
 enum { HAS_AES = 1, HAS_SHA = 2 };
 HIDDEN int processor_features(void);
 HIDDEN PyObject *processor_names(PyObject *module, PyObject *nothing); /* METH_NOARGS */
@@ -52,6 +69,8 @@ HIDDEN PyObject *crc64(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
+HIDDEN PyObject *survey(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *clear(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *compare(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_spool(PyObject *module, PyObject *items);  /* METH_O */
 HIDDEN PyObject *files_unspool(PyObject *module, PyObject *data); /* METH_O */

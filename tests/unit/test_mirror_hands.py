@@ -15,8 +15,8 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Internal, NoSpace
 from holdfast.kernel.events import Event, Tick
 from holdfast.vaults.base import Outcome
+from holdfast.vaults.mirror.hands import COPIES_ALONE
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.walk import COPIES_ALONE
 from holdfast.vaults.mirror.writing import Writer, Written
 
 FOLDERS, EACH = 12, 40

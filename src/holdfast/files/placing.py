@@ -10,6 +10,11 @@ from itertools import count
 
 from holdfast.files.safepath import open_own_directory
 
+try:
+    from holdfast import _native
+except ImportError:  # no compiler was there: the same in Python
+    _native = None  # type: ignore[assignment]
+
 TEMPORARY = b".holdfast-tmp-"
 """How unfinished files are called; a crash may leave some."""
 
@@ -98,15 +103,20 @@ def remove_entry(directory: int, name: bytes) -> None:
     os.rmdir(name, dir_fd=directory)
 
 
-def _empty(directory: int, top: int, names: Iterator[bytes], depth: int) -> list[bytes]:
-    """Remove what is in ``directory``; too deep ones are moved to ``top`` instead, under the names returned."""
-    moved = []
+def _clear(directory: int) -> list[bytes]:
+    """Remove all that is no directory; returns the directories."""
     with os.scandir(directory) as entries:
         found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_dir in found:
         if not is_dir:
             os.unlink(name, dir_fd=directory)
-            continue
+    return [name for name, is_dir in found if is_dir]
+
+
+def _empty(directory: int, top: int, names: Iterator[bytes], depth: int) -> list[bytes]:
+    """Remove what is in ``directory``; too deep ones are moved to ``top`` instead, under the names returned."""
+    moved = []
+    for name in _native.clear(directory) if _native is not None else _clear(directory):
         child = open_own_directory(directory, name)
         try:
             _same_file_system(directory, child)

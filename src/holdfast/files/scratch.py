@@ -17,8 +17,10 @@ from typing import Any
 
 from holdfast.files.placing import remove_entry
 from holdfast.files.safepath import open_own_directory
+from holdfast.files.small import has_extension
 from holdfast.kernel.errors import Denied, Invalid, NoSpace
 from holdfast.kernel.pool import Pool, default_size
+from holdfast.kernel.threads import map_in_threads
 
 PREFIX = b"holdfast-drill-"
 MARK = b".holdfast-drill"
@@ -28,7 +30,7 @@ _NEW = MARK + b".new"
 _KEPT = MARK + b".kept"
 _UNFINISHED_SECONDS = 3600.0  # between making a folder and its mark lies less than a second
 _LONGEST = 1 << 16
-_LEVELS, _ENOUGH_FOLDERS = 12, 64  # folders on one level: then several processes remove faster than one
+_LEVELS, _ENOUGH_FOLDERS = 12, 64  # folders on one level: then several remove faster than one
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -124,7 +126,7 @@ def sweep(base: bytes) -> list[Left]:
 def remove(path: bytes) -> None:
     """Remove a scratch folder, whatever permissions are in it, the mark last: killed here, it is still known as ours.
 
-    Large ones by several processes. Raises ``OSError``. Links are not followed, and mounts stop it.
+    Large ones by several threads or processes. Raises ``OSError``. Links are not followed, and mounts stop it.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -143,9 +145,12 @@ def remove(path: bytes) -> None:
 
 
 def _remove_together(top: int) -> None:
-    """Have other processes remove folders far below, where there are many; what they leave is for the caller."""
+    """Have threads remove folders far below, where there are many; what they leave is for the caller.
+
+    Without the extension, which lets go of the interpreter's lock, processes do it.
+    """
     size = default_size(0)
-    if size < 2 or threading.active_count() > 1:
+    if size < 2 or (not has_extension() and threading.active_count() > 1):
         return
     level: list[tuple[bytes, ...]] = [()]
     for _ in range(_LEVELS):
@@ -156,6 +161,9 @@ def _remove_together(top: int) -> None:
         if len(level) >= _ENOUGH_FOLDERS:
             break
     if len(level) < _ENOUGH_FOLDERS:
+        return
+    if has_extension():
+        map_in_threads(lambda folder: _remove_below(top, folder), level)
         return
 
     def start() -> Callable[[tuple[bytes, ...]], list[None]]:

@@ -56,6 +56,16 @@ class Listing(NamedTuple):
     at_ns: int | None = None
 
 
+class Surveyed(NamedTuple):
+    """A directory as it is, whatever the rules say. ``key``: that of a :class:`Listing` of all of it. ``folders``:
+    name, device and inode; ``files``: all other names. ``linked``: some file has several names."""
+
+    key: bytes
+    files: list[bytes]
+    folders: list[tuple[bytes, int, int]]
+    linked: bool
+
+
 def open_directory(path: bytes) -> int:
     """Open a directory, also below a path longer than the system takes at once (4,096 bytes)."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -141,6 +151,22 @@ class Lister:
             return self._again(fd, scope, name, found)
         begun = scan.begin(fd)
         return self._read(fd, scope, name, None if begun is None else partial(scan.keep, path, depth, begun))
+
+    @property
+    def may_take_all(self) -> bool:
+        """Whether :meth:`takes_all` is worth asking: no more than names decides, and no other backup wants to know."""
+        return not (self.devices or self.explain or self.scan is not None or self.rules.larger_than is not None)
+
+    def takes_all(self, scope: Scope, name: bytes, seen: Surveyed) -> Scope | None:
+        """The scope inside of the directory ``name`` in that of ``scope``, if everything in it is to be saved as it was
+        surveyed. None: perhaps not, call :meth:`look`."""
+        ignore_name = self.rules.ignore_file
+        if not self.may_take_all or (ignore_name and ignore_name in seen.files):
+            return None
+        if any((device, inode) in self.skip for _, device, inode in seen.folders):
+            return None
+        inner = _inside(scope, name, None)
+        return inner if inner.takes_all(seen.files, [folder[0] for folder in seen.folders]) else None
 
     def _read(self, fd: int, scope: Scope, name: bytes, keep: Keep | None) -> tuple[Scope, Listing]:
         """Read a directory; ``keep`` is told what was found, before it is this vault's."""
@@ -263,6 +289,22 @@ def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | Non
             continue
         items.append(Item(name, st))
     return Listing(items, _key(items, salt), excluded)
+
+
+def survey(fd: int, salt: bytes) -> Surveyed | None:
+    """What the directory ``fd`` holds, by one call without the interpreter's lock. None where that is not possible.
+    Raises ``OSError``."""
+    found = None if _native is None else _native.survey(fd, True)
+    if found is None:
+        return None
+    packed, files, folders, linked = found
+    return Surveyed(blake2b(packed, key=salt, digest_size=16).digest(), files, folders, linked)
+
+
+def survey_key(fd: int, salt: bytes) -> bytes | None:
+    """The key alone."""
+    found = None if _native is None else _native.survey(fd, False)
+    return None if found is None else blake2b(found[0], key=salt, digest_size=16).digest()
 
 
 def _inside(scope: Scope, name: bytes, ignore_text: bytes | None) -> Scope:

@@ -24,7 +24,7 @@ _KIND, _FILE = 0o170000, 0o100000
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
-Defer = Callable[[Frame, Item, "Stat | None", "Record | None"], bool]
+Defer = Callable[[Frame, Item, bytes, "Stat | None", "Record | None"], bool]
 
 
 def _nobody(*_: object) -> bool:
@@ -87,7 +87,7 @@ class Entries:
         try:
             if self._same(frame, fd, item, before, record if intact else None):
                 return
-            if not defer(frame, item, before, record):
+            if not defer(frame, item, stamp(item.stat), before, record):
                 self._copy(frame, fd, item, before)
         except SourceError as problem:
             self._telling.unreadable(frame, item.name, problem.error)

@@ -17,6 +17,12 @@ from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import unstamp
 from holdfast.vaults.mirror.writing import SMALL, SourceError, Writer
 
+COPIES_ALONE = 100
+"""Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
+
+THREADS_FROM = 16
+"""The same where it is threads that copy."""
+
 FILES, BYTES = 64, 8 << 20
 """How much goes into one batch."""
 
@@ -90,6 +96,11 @@ class Hands:
     def threaded(self) -> bool:
         """Whether the workers are threads."""
         return self._threads is not None
+
+    @property
+    def worth_from(self) -> int:
+        """So many files are copied before it is worth to start the workers."""
+        return THREADS_FROM if self.threaded else COPIES_ALONE
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the workers."""
@@ -196,6 +207,7 @@ class _Hand:
     def _copy_at_once(self, fd: int, batch: Batch) -> dict[bytes, tuple[bytes, int]]:
         """Copy the small and ordinary files that are as they were listed; hash and length of each that is done."""
         here, wanted = self._here, []
+        owner = True if os.geteuid() == 0 else None  # asked once, not for each file
         for name, data in batch.files:
             listed = unstamp(data)
             if listed.st_size > SMALL:
@@ -203,7 +215,7 @@ class _Hand:
             file = to_copy(
                 name, here.temporary(), name, size=listed.st_size, st_mode=listed.st_mode & ~here.mask,
                 uid=listed.st_uid, gid=listed.st_gid, mtime_ns=listed.st_mtime_ns, atime_ns=listed.st_mtime_ns,
-                ctime_ns=listed.st_ctime_ns, inode=listed.st_ino,
+                ctime_ns=listed.st_ctime_ns, inode=listed.st_ino, owner=owner,
             )  # fmt: skip
             if file is not None:
                 wanted.append(file)

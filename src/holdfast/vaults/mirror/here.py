@@ -14,7 +14,7 @@ from holdfast.files.placing import remove_entry, temporary_names
 from holdfast.files.rules import Rules
 from holdfast.files.safepath import Directories, translated
 from holdfast.kernel.errors import HoldfastError
-from holdfast.sources.directory import list_directory, open_directory
+from holdfast.sources.directory import list_directory, open_directory, survey_key
 from holdfast.vaults.marker import FOLDER
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class Here:
                 return {}, b""
             raise translated(error, "look into", self._shown(path)) from error
         return dict(listing.items), listing.key
+
+    def key(self, path: bytes) -> bytes:
+        """The hash alone, of a directory below the root; nothing where :meth:`look` has to be asked. ``OSError``."""
+        return survey_key(self._directories.get(path, make=False), SALT) or b""
 
     def stat(self, path: bytes) -> os.stat_result | None:
         """``lstat`` of one entry; None where nothing is."""

@@ -17,6 +17,7 @@ from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror.databases import Databases
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
+from holdfast.vaults.mirror.glance import Glances
 from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
@@ -24,9 +25,6 @@ from holdfast.vaults.mirror.state import Directory, State
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
-
-COPIES_ALONE, THREADS_FROM = 100, 16
-"""Files that are copied before workers are forked, or threads started, for the rest: that takes as long as these."""
 
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
@@ -76,6 +74,9 @@ class Walk:
         self._entries.defer = self._defer
         self._databases = Databases(self._entries, telling, cancel, on=sqlite, dry_run=dry_run)
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
+        glancing = not (state.is_new or force or telling.wants_everything)
+        glancing = glancing and self._hands.threaded and lister.may_take_all
+        self._glances = Glances(here.root, lister, state, clock, workers if glancing else 0)
         self._copies = 0
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
         self._ticket = 0
@@ -89,6 +90,7 @@ class Walk:
             while stack or self._hands.waiting:
                 self._cancel.check()
                 if stack and self._hands.waiting < MOST_WAITING:
+                    self._glances.ask(stack)
                     frame = stack.pop()
                     children = self._visit(frame)
                     stack += reversed(children)
@@ -105,6 +107,7 @@ class Walk:
 
     def close(self) -> None:
         """End the workers."""
+        self._glances.close()
         self._hands.close()
 
     def _visit(self, frame: Frame) -> list[Frame]:
@@ -129,21 +132,17 @@ class Walk:
 
     # -- copying by others -----------------------------------------------------------------------------------------
 
-    def _defer(self, frame: Frame, item: Item, before: Stat | None, record: Record | None) -> bool:
+    def _defer(self, frame: Frame, item: Item, now: bytes, before: Stat | None, record: Record | None) -> bool:
         """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
         self._copies += 1
         st = item.stat
-        if (
-            self._copies <= (THREADS_FROM if self._hands.threaded else COPIES_ALONE)
-            or not self._hands.size
-            or st.st_nlink > 1
-        ):
+        if self._copies <= self._hands.worth_from or not self._hands.size or st.st_nlink > 1:
             return False
         if before is not None and before.st_mode & _KIND != _FILE:
             return False
         word = "new" if before is None else "changed"
         known = None if record is None else record.hash
-        frame.deferred[item.name] = Deferred(stamp(st), st.st_size, word, known, st.st_ctime_ns > self._fresh_ns)
+        frame.deferred[item.name] = Deferred(now, st.st_size, word, known, st.st_ctime_ns > self._fresh_ns)
         return True
 
     def _send(self, frame: Frame) -> None:
@@ -199,6 +198,10 @@ class Walk:
 
     def _enter(self, frame: Frame) -> list[Frame]:
         """Do everything that is directly in a directory; returns the directories in it."""
+        if (unchanged := self._glances.unchanged(frame)) is not None:
+            row, names = unchanged
+            self._telling.unchanged(row.files, row.bytes)
+            return [self._kept_child(frame, name) for name in names]
         try:
             fd = open_directory(frame.path)
         except OSError as error:
@@ -303,13 +306,14 @@ class Walk:
         children = []
         for item in listing.items:
             if item.stat.st_mode & _KIND == _DIR:
-                self._telling.directory("unmodified")
-                children.append(
-                    Frame(frame.source(item.name), frame.copy(item.name), frame.scope, name=item.name, parent=frame)
-                )
+                children.append(self._kept_child(frame, item.name))
             elif self._telling.wants_everything:
                 self._telling.other("unchanged", frame.source(item.name))
         return children
+
+    def _kept_child(self, frame: Frame, name: bytes) -> Frame:
+        self._telling.directory("unmodified")
+        return Frame(frame.source(name), frame.copy(name), frame.scope, name=name, parent=frame)
 
     def _directory(self, frame: Frame, item: Item, before: Stat | None) -> None:
         """See to it that there is a directory in the mirror."""
