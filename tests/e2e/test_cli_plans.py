@@ -231,7 +231,7 @@ def test_the_databases_of_a_plan(cli, plan, documents: Path, tmp_path: Path) -> 
     path.write_text(text.replace("vaults:\n", f"vaults:\n  plain: {{kind: mirror, location: {tmp_path}/plain}}\n"))
     assert cli("init", "plain").code == 0
     done = cli("backup", "docs", **PASSWORD)
-    assert done.code == 0 and "the plan's databases are not in it" in done.err
+    assert done.code == 0 and "the plan's dumps are not in it" in done.err
 
 
 def test_the_copies_of_a_plan(cli, plan, documents: Path) -> None:

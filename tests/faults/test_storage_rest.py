@@ -19,7 +19,7 @@ DATA = b"0123456789"
 HASH = hashlib.sha256(DATA).hexdigest()
 PACK = f"data/{HASH[:2]}/{HASH}"
 LOCK, KEY = f"locks/{HASH}", f"keys/{HASH}"
-NOBODY = {"NETRC": "/nonexistent"}
+NOBODY = {"NETRC": "/nonexistent/netrc"}
 
 
 def rest(url: str, environ: dict[str, str] | None = None) -> Storage:
