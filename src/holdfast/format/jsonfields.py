@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from holdfast.format.crypto import Buffer
 from holdfast.kernel.errors import Corrupt
+
+if TYPE_CHECKING:
+    from holdfast.format.crypto import Buffer  # with cryptography, which plain vaults do without
 
 _HINT = "The file is damaged or was written by a newer program; run a check of the vault."
 
