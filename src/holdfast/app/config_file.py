@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
-from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NoSpace, NotFound
+from holdfast.files.whole import cannot_write, create_file
+from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
 
 if TYPE_CHECKING:
     from holdfast.config.locate import Configured
@@ -109,22 +110,9 @@ def _already(path: Path) -> HoldfastError:
 
 def _write_new(path: Path, content: bytes) -> None:
     """Make the file durably, for its owner only, if nothing is there."""
-    import errno
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(fd)
-            os.link(temporary, path)  # unlike rename, it refuses to replace what is there
-        finally:
-            temporary.unlink(missing_ok=True)
+        create_file(path, content, 0o600)
     except FileExistsError:
         raise _already(path) from None
     except OSError as error:
-        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Denied
-        raise kind(f"cannot write {path}: {error.strerror}") from error
+        raise cannot_write(path, error) from error

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.jobs.timers.base import replace_file
+from holdfast.files.whole import replace_file
 
 FILE = "exported-keys.json"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from holdfast.app.context import Context
 from holdfast.app.schedules import Work, installed, state_folder, works, zone
+from holdfast.files.whole import cannot_write, replace_file
 from holdfast.jobs.schedule import SECOND, is_missed, next_fire
-from holdfast.jobs.timers.base import cannot_write, replace_file
 from holdfast.kernel.errors import NotFound
 from holdfast.kernel.events import Fact
 
@@ -106,7 +106,7 @@ def _stamp(folder: Path, work: Work, now: int) -> None:
     try:
         replace_file(path, b"%d\n" % now, 0o600)
     except OSError as error:
-        raise cannot_write(str(path), error) from error
+        raise cannot_write(path, error) from error
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _alone(folder: Path, work: Work) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise cannot_write(str(path), error) from error
+        raise cannot_write(path, error) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

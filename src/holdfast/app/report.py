@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from holdfast.app.context import Context
 from holdfast.app.health_scene import Scene, set_scene
 from holdfast.app.recording import note, recorded
-from holdfast.jobs.timers.base import replace_file
+from holdfast.files.whole import replace_file
 from holdfast.kernel.errors import Denied, Invalid, NotFound
 from holdfast.kernel.events import Fact
 

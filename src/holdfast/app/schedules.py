@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context, hostname
+from holdfast.files.whole import cannot_write, replace_file
 from holdfast.jobs.schedule import LocalZone, delay, fires, next_fire
-from holdfast.jobs.timers.base import Owner, Starter, Timer, replace_file
+from holdfast.jobs.timers.base import Owner, Starter, Timer
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -273,15 +274,13 @@ def _record(context: Context, settings: Settings) -> Path:
 
 
 def _remember(context: Context, settings: Settings, known: Installed) -> None:
-    from holdfast.jobs.timers.base import cannot_write
-
     path = _record(context, settings)
     value = {"starter": known.starter, "at_ns": known.at_ns, "environ": dict(known.environ)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace_file(path, json.dumps(value, indent=1).encode(), 0o600)
     except OSError as error:
-        raise cannot_write(str(path), error) from error
+        raise cannot_write(path, error) from error
 
 
 def _passwords(context: Context, settings: Settings, every: tuple[Work, ...]) -> Iterator[str]:

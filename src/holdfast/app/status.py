@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from holdfast.files.whole import replace_file
 
 if TYPE_CHECKING:
     from holdfast.app.context import Context
@@ -84,21 +83,9 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
     It is not flushed: after a power failure an older one, or none, is a small loss; a run that waits for the disk is
     not.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     line = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
     try:
-        try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            if os.write(file, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(file)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+        replace_file(path, line, 0o644, flush=False)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_file(path, line, 0o644, flush=False)

@@ -11,10 +11,10 @@ import base64
 import binascii
 import errno
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from holdfast.files.whole import create_file
 from holdfast.kernel.errors import Denied, Invalid, NoSpace
 from holdfast.kernel.secret import Secret
 
@@ -46,24 +46,8 @@ def write_new(path: Path, random: Callable[[int], bytes]) -> Secret:
     After a crash the file is absent or whole.
     """
     text = generate(random)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(text + b"\n")
-                file.flush()
-                os.fsync(fd)
-            # link, unlike rename, refuses to replace what is there.
-            os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        create_file(path, text + b"\n", 0o600)
     except FileExistsError:
         raise Invalid(
             f"there is a file at {path} already",

@@ -12,7 +12,10 @@ from types import TracebackType
 from holdfast.files.placing import place, remove_entry, settle, temporary_names
 from holdfast.files.safepath import Directories, check_name, split, translated
 from holdfast.files.small import write_small
-from holdfast.kernel.errors import Invalid
+from holdfast.kernel.errors import HoldfastError, Invalid
+
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+"""What a file system answers that has no hard links, or no more of this file."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -160,8 +163,11 @@ class Target:
         """Make the symbolic link ``path``. ``target`` may be anything: it is stored, never followed."""
         self._make(path, lambda parent, name: os.symlink(target, name, dir_fd=parent))
 
-    def hardlink(self, path: bytes, existing: bytes) -> None:
-        """Make ``path`` a second name of ``existing``, which is in this target too (``NotFound`` if it is not)."""
+    def hardlink(self, path: bytes, existing: bytes) -> bool:
+        """Make ``path`` a second name of ``existing``, which is in this target too (``NotFound`` if it is not).
+
+        False where the file system has no links, or no more of this file.
+        """
         *above, last = split(existing) or [b""]
         check_name(last)
         try:
@@ -173,8 +179,13 @@ class Target:
                 path,
                 lambda parent, name: os.link(last, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
             )
+        except HoldfastError as error:
+            if error.context.get("errno") in NO_LINKS:
+                return False
+            raise
         finally:
             os.close(source)
+        return True
 
     def mknod(self, path: bytes, st_mode: int, rdev: int) -> None:
         """Make a device (root only) or another special file of the type in ``st_mode``, 0600 until its metadata."""

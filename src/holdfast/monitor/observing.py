@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from holdfast.kernel.sizes import size as size_text
 from holdfast.monitor.notice import NoticeSettings, Observation
 from holdfast.monitor.record import Record
-from holdfast.monitor.sizes import baseline, size_text, suspicion
+from holdfast.monitor.sizes import baseline, suspicion
 
 Past = Callable[[Record], Sequence[Mapping[str, Any]]]
 """The data of the last good runs of the same operation, plan and vault before a run, the newest first."""

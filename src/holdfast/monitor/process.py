@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
+from holdfast.kernel.processes import is_running, process_started, read_text
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -45,23 +47,23 @@ def is_gone(process: Process, here: Process) -> bool:
         return bool(process.boot and here.boot and here.machine) and process.machine == here.machine
     if process.pid_space != here.pid_space:
         return False  # in another container of this machine, where one cannot look
-    if not _is_running(process.pid):
+    if not is_running(process.pid):
         return True
-    return bool(process.pid_started) and _started(process.pid) not in (0, process.pid_started)
+    return bool(process.pid_started) and process_started(process.pid) not in (0, process.pid_started)
 
 
 @lru_cache(maxsize=1)
 def _described(pid: int) -> Process:
-    machine = _hashed(_read("/etc/machine-id"))
-    boot = _hashed(_read("/proc/sys/kernel/random/boot_id"))
+    machine = _hashed(read_text("/etc/machine-id"))
+    boot = _hashed(read_text("/proc/sys/kernel/random/boot_id"))
     # /proc may show another container's processes (a mount from outside): then its numbers are not ours.
-    if not boot or _read("/proc/self/stat").partition(" ")[0] != str(pid):
+    if not boot or read_text("/proc/self/stat").partition(" ")[0] != str(pid):
         return Process(pid, machine, boot)
     try:
         space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
         space = ""
-    return Process(pid, machine, boot, space, _started(pid))
+    return Process(pid, machine, boot, space, process_started(pid))
 
 
 def is_near(process: Process, here: Process) -> bool:
@@ -69,36 +71,6 @@ def is_near(process: Process, here: Process) -> bool:
     return (process.machine, process.boot, process.pid_space) == (here.machine, here.boot, here.pid_space)
 
 
-def _started(pid: int) -> int:
-    """Field 22 of proc(5)'s ``stat``; 0 where unknown."""
-    text = _read(f"/proc/{pid}/stat")
-    fields = text[text.rfind(")") + 2 :].split()
-    try:
-        return int(fields[19])
-    except (IndexError, ValueError):
-        return 0
-
-
-def _is_running(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _hashed(text: str) -> str:
     """Machine ids are not to be shown around (machine-id(5))."""
     return sha256(b"holdfast run " + text.encode()).hexdigest()[:16] if text else ""
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode("utf-8", "replace").strip()
-    except OSError:
-        return ""

@@ -61,12 +61,3 @@ def _is_fast(seconds: object, past: Sequence[Mapping[str, Any]]) -> bool:
         return False
     usual = statistics.median(before)
     return usual >= _SLOW_SECONDS and seconds < usual * _FAST
-
-
-def size_text(size: float) -> str:
-    """``1.5 GiB`` for people."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
-from pathlib import Path
 
 from holdfast.format.lock import LockInfo
+from holdfast.kernel.processes import is_running, process_started, read_text
 
 STALE_SECONDS = 1800.0
 """Locks are renewed every five minutes. After half an hour without, restic calls one stale, and gives up its own work.
@@ -55,11 +55,11 @@ def origin() -> Origin:
 
 @lru_cache(maxsize=1)
 def _origin(pid: int, hostname: str) -> Origin:
-    machine = _hashed(_read("/etc/machine-id"))
-    boot = _read("/proc/sys/kernel/random/boot_id")
+    machine = _hashed(read_text("/etc/machine-id"))
+    boot = read_text("/proc/sys/kernel/random/boot_id")
     started = process_started(pid)
     # /proc may show another container's processes (a mount from outside): then its numbers are not ours.
-    if not boot or not started or _read("/proc/self/stat").partition(" ")[0] != str(pid):
+    if not boot or not started or read_text("/proc/self/stat").partition(" ")[0] != str(pid):
         return Origin(hostname, machine)
     try:
         spaces = os.readlink("/proc/self/ns/pid")
@@ -78,7 +78,7 @@ def standing(lock: LockInfo, age_seconds: float, here: Origin, up_seconds: float
     """
     if lock.hostname != here.hostname or (lock.machine and here.machine and lock.machine != here.machine):
         return Standing.ELSEWHERE
-    found = _is_running(lock.pid)
+    found = is_running(lock.pid)
     if lock.pid_space and lock.pid_space == here.pid_space:
         reused = found and lock.pid_started and process_started(lock.pid) not in (0, lock.pid_started)
         return Standing.RUNNING if found and not reused else Standing.GONE
@@ -113,35 +113,6 @@ def is_stale(known: Standing, age_seconds: float) -> bool:
 def up_seconds() -> float:
     """For how long this system runs, sleep included; infinite where it does not tell."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else float("inf")
-
-
-def process_started(pid: int) -> int:
-    """When a process began, in clock ticks since the system did (proc(5), field 22 of ``stat``); 0 where unknown."""
-    text = _read(f"/proc/{pid}/stat")
-    fields = text[text.rfind(")") + 2 :].split()
-    try:
-        return int(fields[19])
-    except (IndexError, ValueError):
-        return 0
-
-
-def _is_running(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
 
 
 def _hashed(text: str) -> str:

@@ -26,6 +26,7 @@ except ImportError:  # no compiler was there: the same in Python, three times as
 
 # name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
 _LISTED = struct.Struct("<HIqqqQQIIIQ")
+LONG_PATH = 3800  # the system takes 4,095 bytes at once, a name has up to 255
 _IGNORE_FILE_LIMIT = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _HERE = -2 if sys.platform == "darwin" else -100  # AT_FDCWD
@@ -362,3 +363,8 @@ def read_small(fd: int | None, name: bytes, size: int) -> tuple[bytes, Stat, boo
     if after is NotImplemented or after.st_size != len(data):
         return None
     return data, after, has_xattrs
+
+
+def reachable(folder: bytes, name: bytes, dir_fd: int) -> bytes:
+    """A path that the system takes, also where the whole one is too long for it."""
+    return folder + b"/" + name if len(folder) < LONG_PATH else b"/proc/self/fd/%d/%s" % (dir_fd, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -22,13 +21,12 @@ from holdfast.vaults.base import Outcome, Overwrite, Problem, RestoreOptions, Re
 from holdfast.vaults.batches import Batches
 from holdfast.vaults.items import Item
 from holdfast.vaults.marker import folders_around
+from holdfast.vaults.overwriting import verdict
 from holdfast.vaults.plainqueue import Queue, Readable
 from holdfast.vaults.selection import Selection
 from holdfast.vaults.witness import Witness
 
 TICK_SECONDS = 0.1
-
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def restore(
@@ -279,14 +277,9 @@ class _Restore:
 
     def _is_to_write(self, item: Item, found: os.stat_result) -> bool:
         overwrite = self._options.overwrite
-        if overwrite == Overwrite.NEVER:
-            return False
-        if stat.S_ISDIR(found.st_mode) or overwrite == Overwrite.ALWAYS:
-            return True
-        if overwrite == Overwrite.IF_NEWER:
-            return item.mtime_ns > found.st_mtime_ns
-        same = stat.S_IFMT(found.st_mode) == stat.S_IFMT(item.entry.st_mode) and item.mtime_ns == found.st_mtime_ns
-        return not (same and (item.kind != "file" or item.size == found.st_size))
+        if stat.S_ISDIR(found.st_mode):
+            return overwrite != Overwrite.NEVER
+        return verdict(overwrite, found, item.entry.st_mode, item.mtime_ns, item.size) == "write"
 
     def _count(self, item: Item) -> None:
         summary = self._summary
@@ -308,7 +301,7 @@ class _Restore:
         key = (entry.st_dev, entry.st_ino, item.mark)
         if entry.st_nlink > 1:
             first = self._links.get(key)
-            if first is not None and self._link(path, first):
+            if first is not None and self._target.hardlink(path, first):
                 return
         if self._witness is not None or not self._file_at_once(item, entry, path):
             self._file_in_pieces(item, entry, path)
@@ -352,16 +345,6 @@ class _Restore:
             self._witness.finished(path, item.size, item.mtime_ns)
         for why in problems:
             self._problem(item.path, why)
-
-    def _link(self, path: bytes, first: bytes) -> bool:
-        assert self._target is not None
-        try:
-            self._target.hardlink(path, first)
-        except HoldfastError as error:
-            if error.context.get("errno") in _NO_LINKS:
-                return False
-            raise
-        return True
 
     def _other(self, item: Item, entry: Entry, path: bytes) -> None:
         assert self._target is not None

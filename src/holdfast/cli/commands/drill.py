@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import session
 from holdfast.cli.values import DRILL_SNAPSHOT, SAMPLE
+from holdfast.files.whole import replace_file
 from holdfast.kernel.events import Emit, Event, Fact
 
 if TYPE_CHECKING:
@@ -114,12 +116,4 @@ def _write(path: str, data: dict[str, Any]) -> None:
         words = json.dumps(clean_value(data), indent=2, ensure_ascii=False) + "\n"
     else:
         words = "\n".join(drilltext.lines(data)) + "\n"
-    temporary = f"{path}.new-{os.getpid()}"
-    try:
-        with open(temporary, "w", encoding="utf-8", errors="replace") as file:
-            file.write(words)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise
+    replace_file(Path(path), words.encode("utf-8", "replace"), 0o600)

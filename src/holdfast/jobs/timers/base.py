@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from holdfast.kernel.errors import Denied, HoldfastError, NoSpace, Unavailable
+from holdfast.files.whole import cannot_write, replace_file
+from holdfast.kernel.errors import Unavailable
 
 CALL_SECONDS = 60
 """The longest that ``crontab``, ``systemctl`` and their like may take."""
@@ -133,32 +134,4 @@ class Files:
                 if path not in texts:
                     os.unlink(path)
         except OSError as error:
-            raise cannot_write(str(self.folder), error) from error
-
-
-def cannot_write(place: str, error: OSError) -> HoldfastError:
-    """The failure to write in our words."""
-    import errno
-
-    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Denied
-    return kind(f"cannot write {place}: {error.strerror}")
-
-
-def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Put ``data`` under ``path``, durably and whole; after a crash it is the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # some file systems cannot flush a folder
-            os.fsync(folder)
-    finally:
-        os.close(folder)
+            raise cannot_write(self.folder, error) from error

@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from holdfast.files.whole import replace_file
 from holdfast.jobs.schedule import numeric, times
-from holdfast.jobs.timers.base import Owner, Timer, call, replace_file, said
+from holdfast.jobs.timers.base import Owner, Timer, call, said
 from holdfast.kernel.errors import Denied, Unavailable, Unsupported
 
 PLACE = "crontab"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
+from holdfast.files.whole import replace_file
 from holdfast.kernel.errors import Denied, Invalid, NoSpace, NotFound
 
 
@@ -20,20 +18,9 @@ def write_textfile(path: Path, text: bytes) -> None:
         raise Invalid(
             f"{path} does not end in .prom", hint="node_exporter reads only such files: name it holdfast.prom."
         )
-    temporary = ""
     try:
-        # Its end is not .prom, so that nobody takes it for one.
-        number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(number, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(path, text, 0o644)  # the temporary file's end is not .prom: nobody takes it for one
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
         raise _meaning(path, error) from error
 
 

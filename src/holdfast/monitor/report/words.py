@@ -4,19 +4,7 @@ from __future__ import annotations
 
 import time
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-
-
-def size(count: float) -> str:
-    """``812 B``, ``34.0 MiB``."""
-    if abs(count) < 1024:
-        return f"{count:.0f} B"
-    power = 0
-    # 1023.95 would be written as 1,024.0.
-    while abs(count) >= 1023.95 and power < len(_UNITS):
-        count /= 1024
-        power += 1
-    return f"{count:,.1f} {_UNITS[power - 1]}"
+from holdfast.kernel.sizes import size as size
 
 
 def duration(seconds: float) -> str:

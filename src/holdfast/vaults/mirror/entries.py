@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.safepath import translated
+from holdfast.files.target import NO_LINKS
 from holdfast.files.xattrs import read_xattrs
 from holdfast.sources.directory import Item, open_file
 from holdfast.vaults.mirror.copying import hash_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from holdfast.format.node import Stat
 
 _KIND, _FILE = 0o170000, 0o100000
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 Defer = Callable[[Frame, Item, bytes, "Stat | None", "Record | None"], bool]
@@ -204,7 +203,7 @@ class Entries:
             finally:  # rename does nothing where both were names of one file
                 self._here.discard(directory, temporary)
         except OSError as error:
-            if error.errno in _NO_LINKS:
+            if error.errno in NO_LINKS:
                 return False
             raise translated(error, "link", os.path.join(self._here.root, frame.copy(name))) from error
         finally:

@@ -39,6 +39,20 @@ class Batch(NamedTuple):
     files: tuple[tuple[bytes, bytes], ...]
 
 
+def batches(frame: Frame) -> Iterator[Batch]:
+    """What of a directory's files others are to copy, in batches."""
+    files: list[tuple[bytes, bytes]] = []
+    size = 0
+    for name, deferred in frame.deferred.items():
+        files.append((name, deferred.listed))
+        size += deferred.size
+        if len(files) >= FILES or size >= BYTES:
+            yield Batch(frame.ticket, frame.path, frame.here, tuple(files))
+            files, size = [], 0
+    if files:
+        yield Batch(frame.ticket, frame.path, frame.here, tuple(files))
+
+
 class Copied(NamedTuple):
     """One file: its record and length, or why there is none (the source's refusal, or the mirror's)."""
 

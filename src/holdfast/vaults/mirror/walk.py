@@ -18,7 +18,7 @@ from holdfast.vaults.mirror.databases import Databases
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.glance import Glances
-from holdfast.vaults.mirror.hands import BYTES, FILES, MOST_WAITING, Answer, Batch, Hands
+from holdfast.vaults.mirror.hands import MOST_WAITING, Answer, Hands, batches
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.state import Directory, State
@@ -146,23 +146,12 @@ class Walk:
         return True
 
     def _send(self, frame: Frame) -> None:
-        files: list[tuple[bytes, bytes]] = []
-        size = 0
         if frame.deferred:
             frame.wrote = True
             self._here.writable(frame.here)
-        for name, deferred in frame.deferred.items():
-            files.append((name, deferred.listed))
-            size += deferred.size
-            if len(files) >= FILES or size >= BYTES:
-                self._submit(Batch(frame.ticket, frame.path, frame.here, tuple(files)), frame)
-                files, size = [], 0
-        if files:
-            self._submit(Batch(frame.ticket, frame.path, frame.here, tuple(files)), frame)
-
-    def _submit(self, batch: Batch, frame: Frame) -> None:
-        frame.waiting += 1
-        self._hands.submit(batch)
+        for batch in batches(frame):
+            frame.waiting += 1
+            self._hands.submit(batch)
 
     def _take(self, answer: Answer) -> None:
         """What came of one batch."""

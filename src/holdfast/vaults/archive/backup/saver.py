@@ -13,7 +13,7 @@ from holdfast.format.chunker import MIN_SIZE, Chunker
 from holdfast.format.node import NodeWriter, Stat
 from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.ids import BlobId
-from holdfast.sources.directory import Item, Listing, open_directory, open_file, read_small
+from holdfast.sources.directory import LONG_PATH, Item, Listing, open_directory, open_file, reachable, read_small
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
 from holdfast.vaults.archive.backup.databases import Databases, may_be_database
@@ -42,7 +42,6 @@ ENTRIES_PER_TASK = 1500  # after this many entries ...
 BYTES_PER_TASK = 24 << 20  # ... or bytes read, a worker hands back the directories that it has not begun
 
 CHANGED_KIND = "is not what it was a moment ago; the next backup will see what it has become"
-_LONG_PATH = 3800  # the system takes 4,095 bytes at once, a name has up to 255
 _KIND = 0o170000
 _FILE, _DIR, _LINK = 0o100000, 0o040000, 0o120000
 _SPECIAL = frozenset((0o060000, 0o020000, 0o010000))
@@ -227,9 +226,9 @@ class Saver:
                 elif kind == _DIR:
                     frame.subtrees.append((len(parts), None))
                     frame.missing += 1
-                    part = self.directory_head(item.name, item.stat, _reachable(path, item.name, fd))
+                    part = self.directory_head(item.name, item.stat, reachable(path, item.name, fd))
                 else:
-                    part = self.save_other(item, _reachable(path, item.name, fd), fd)
+                    part = self.save_other(item, reachable(path, item.name, fd), fd)
             except OSError as error:
                 frame.memoize = False
                 part = None
@@ -284,7 +283,7 @@ class Saver:
             if self._job.force or (beside and name in beside.databases):
                 known = self.old_trees.find(old_nodes, name)
             else:
-                path = folder + b"/" + name if dir_fd is None else _reachable(folder, name, dir_fd)
+                path = folder + b"/" + name if dir_fd is None else reachable(folder, name, dir_fd)
                 node, known = self.old_trees.unchanged(old_nodes, name, st, path)
                 if node is not None:
                     counts.files_unmodified += 1
@@ -303,7 +302,7 @@ class Saver:
                 counts.databases += saved.read > 0
                 return saved.node
         apart = APART if self._bytes < BYTES_PER_TASK else APART_LATE
-        if st.st_size >= apart and self._job.share_files and not whole and len(folder) < _LONG_PATH:
+        if st.st_size >= apart and self._job.share_files and not whole and len(folder) < LONG_PATH:
             file = next(self._tickets)
             frame.missing += 1
             self._report.big_files.append(
@@ -314,7 +313,7 @@ class Saver:
             small = read_small(dir_fd, name, st.st_size)
             if small is not None:
                 data, after, has_xattrs = small
-                xattrs = read_xattrs(_reachable(folder, name, dir_fd)) if has_xattrs else ()
+                xattrs = read_xattrs(reachable(folder, name, dir_fd)) if has_xattrs else ()
                 read = Read(frame, len(frame.parts), folder, item, known, after, xattrs)
                 if not data:  # an empty file has no blobs
                     return self._file_node(read, (), 0)
@@ -400,8 +399,3 @@ class Saver:
     def take_report(self) -> Report:
         """What has been counted outside of any task."""
         return self._hand_back([])
-
-
-def _reachable(folder: bytes, name: bytes, dir_fd: int) -> bytes:
-    """A path that the system takes, also where the whole one is too long for it."""
-    return folder + b"/" + name if len(folder) < _LONG_PATH else b"/proc/self/fd/%d/%s" % (dir_fd, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 
@@ -12,13 +11,10 @@ from holdfast.files.safepath import Directories, translated
 from holdfast.files.sparse import write_sparse
 from holdfast.files.target import Target
 from holdfast.files.xattrs import read_xattrs
-from holdfast.kernel.errors import HoldfastError
 from holdfast.vaults.archive.restore.plan import Plan
 from holdfast.vaults.archive.restore.survey import Job
 from holdfast.vaults.archive.restore.tasks import Folder
 from holdfast.vaults.archive.restore.write import Writer
-
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def warn_of_space(root: bytes, needed: int) -> str:
@@ -55,13 +51,7 @@ def link_or_copy(target: Target, path: bytes, existing: bytes, owner: bool | Non
 
     Returns problems with a copy's metadata. Raises as ``Target`` does.
     """
-    try:
-        target.hardlink(path, existing)
-    except HoldfastError as error:
-        if error.context.get("errno") not in _NO_LINKS:
-            raise
-        return _copy(target, path, existing, owner)
-    return []
+    return [] if target.hardlink(path, existing) else _copy(target, path, existing, owner)
 
 
 def _copy(target: Target, path: bytes, existing: bytes, owner: bool | None) -> list[str]:

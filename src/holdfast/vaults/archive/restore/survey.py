@@ -32,6 +32,7 @@ from holdfast.vaults.archive.restore.tasks import (
 )  # fmt: skip
 from holdfast.vaults.archive.restore.trees import TreeReader
 from holdfast.vaults.base import Overwrite, RestoreOptions
+from holdfast.vaults.overwriting import verdict
 
 NODES_PER_TASK = 3000  # after so many a worker hands back the folders that it has not begun
 
@@ -250,7 +251,7 @@ class Surveyor:
                 self._answer.others += 1
 
     def _compare(self, folder: bytes, node: Node, found: os.stat_result) -> str:
-        """What to do with an item whose name is taken: ``write``, ``same``, ``keep``, or nothing with a note."""
+        """What to do with an item whose name is taken: ``write``, ``same`` or ``keep``."""
         overwrite = self._options.overwrite
         if overwrite == Overwrite.NEVER:
             return "keep"
@@ -261,14 +262,7 @@ class Surveyor:
             if self._options.delete:
                 self._answer.removals.append(join(folder, node.name))
             return "write"  # an empty folder gives way, a full one is a problem then
-        same_kind = stat.S_IFMT(found.st_mode) == stat.S_IFMT(node.st_mode)
-        if overwrite == Overwrite.IF_NEWER:
-            return "write" if node.mtime > found.st_mtime_ns else "keep"
-        if overwrite == Overwrite.IF_CHANGED and same_kind and node.mtime == found.st_mtime_ns:
-            if node.type == "file":
-                return "same" if node.size == found.st_size else "write"
-            return "keep"
-        return "write"
+        return verdict(overwrite, found, node.st_mode, node.mtime, node.size)
 
     def _plan_deletes(self, visit: Visit, known: set[bytes], present: Present) -> None:
         for name in sorted(present.keys() - known):
