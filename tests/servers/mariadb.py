@@ -39,9 +39,19 @@ class Mariadb:
         return done.stdout.strip()
 
 
+@pytest.fixture
+def mariadb(mariadb_server: Mariadb) -> Iterator[Mariadb]:
+    """The server, without any database; those that the test leaves, perhaps in the middle of something, go with it."""
+    yield mariadb_server
+    system = "('information_schema', 'performance_schema', 'mysql', 'sys')"
+    names = f"SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN {system}"
+    for name in mariadb_server.sql(names).splitlines():
+        mariadb_server.sql(f"DROP DATABASE `{name}`")
+
+
 @pytest.fixture(scope="session")
-def mariadb(need: Callable[[str], str]) -> Iterator[Mariadb]:
-    """One server for all tests: each makes databases of its own."""
+def mariadb_server(need: Callable[[str], str]) -> Iterator[Mariadb]:
+    """One server for all tests."""
     server, install, client = need("mariadbd"), need("mariadb-install-db"), need("mariadb")
     place = Path(tempfile.mkdtemp(prefix="holdfast-mariadb-"))
     as_user: list[str] = []
