@@ -25,6 +25,7 @@ native = Extension(
             "crc64",
             "writing",
             "survey",
+            "settled",
         )
     ],
     depends=["native/native.h", "native/cipher.h"],

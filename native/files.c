@@ -1,4 +1,4 @@
-/* One system call after the other without Python in between: stat of many names, and reading a small file. */
+/* One system call after the other without Python in between: stat of entries as records, and reading a small file. */
 #include "native.h"
 
 #include <errno.h>
@@ -19,8 +19,6 @@
 #define CTIME(st) ((st).st_ctim)
 #endif
 
-#define BATCH 256
-#define SPOOLED 70 /* bytes of "<HIIIqqqQQQQ" */
 #define OF_OTHERS (-2)
 #define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
 
@@ -79,6 +77,8 @@ int files_exec(PyObject *module)
     state->stat_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &stat_spec, NULL);
     if (state->stat_type == NULL)
         return -1;
+    if (PyModule_AddIntConstant(module, "VERSION", HOLDFAST_VERSION) < 0)
+        return -1;
     return PyModule_AddType(module, state->stat_type);
 }
 
@@ -119,75 +119,8 @@ static PyObject *new_stat(State *state, const struct stat *st)
     return (PyObject *)new;
 }
 
-/* look(dir_fd, names) -> [Stat | None (vanished) | NotImplemented (ask os.lstat)] */
-PyObject *files_look(PyObject *module, PyObject *arguments)
-{
-    int dir_fd;
-    PyObject *names;
-    const char *paths[BATCH];
-    struct stat *found;
-    int errors[BATCH];
-    if (!PyArg_ParseTuple(arguments, "iO:look", &dir_fd, &names))
-        return NULL;
-    if (!PyList_Check(names)) {
-        PyErr_SetString(PyExc_TypeError, "names must be a list of bytes");
-        return NULL;
-    }
-    State *state = PyModule_GetState(module);
-    Py_ssize_t count = PyList_Size(names);
-    PyObject *results = PyList_New(count);
-    found = malloc(BATCH * sizeof(struct stat));
-    if (results == NULL || found == NULL) {
-        Py_XDECREF(results);
-        free(found);
-        return PyErr_NoMemory();
-    }
-    for (Py_ssize_t first = 0; first < count; first += BATCH) {
-        Py_ssize_t size = count - first < BATCH ? count - first : BATCH;
-        for (Py_ssize_t at = 0; at < size; at++) {
-            char *path;
-            Py_ssize_t length;
-            /* The list is the caller's own and holds the names while we look at their bytes. */
-            if (PyBytes_AsStringAndSize(PyList_GetItem(names, first + at), &path, &length) < 0)
-                goto failed;
-            if (strlen(path) != (size_t)length) {
-                PyErr_SetString(PyExc_ValueError, "a name holds a NUL byte");
-                goto failed;
-            }
-            paths[at] = path;
-        }
-        Py_BEGIN_ALLOW_THREADS
-        for (Py_ssize_t at = 0; at < size; at++)
-            errors[at] = fstatat(dir_fd, paths[at], &found[at], AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
-        Py_END_ALLOW_THREADS
-        for (Py_ssize_t at = 0; at < size; at++) {
-            PyObject *result;
-            if (errors[at] == 0) {
-                result = new_stat(state, &found[at]);
-                if (result == NULL)
-                    goto failed;
-            } else if (errors[at] == ENOENT) {
-                Py_INCREF(Py_None);
-                result = Py_None;
-            } else {
-                errno = errors[at];
-                PyErr_SetFromErrno(PyExc_OSError);
-                goto failed;
-            }
-            if (PyList_SetItem(results, first + at, result) < 0)
-                goto failed;
-        }
-    }
-    free(found);
-    return results;
-failed:
-    free(found);
-    Py_DECREF(results);
-    return NULL;
-}
-
 /* How many bytes the records of items take; OF_OTHERS if a stat is not one of ours, -1 with an error. */
-static Py_ssize_t measure(State *state, PyObject *items, Py_ssize_t record)
+static Py_ssize_t measure(State *state, PyObject *items)
 {
     if (!PyList_Check(items)) {
         PyErr_SetString(PyExc_TypeError, "items must be a list of (name, stat)");
@@ -202,7 +135,7 @@ static Py_ssize_t measure(State *state, PyObject *items, Py_ssize_t record)
         }
         if (Py_TYPE(PyTuple_GetItem(item, 1)) != state->stat_type)
             return OF_OTHERS;
-        total += record + PyBytes_Size(PyTuple_GetItem(item, 0));
+        total += LISTED_SIZE + PyBytes_Size(PyTuple_GetItem(item, 0));
     }
     return total;
 }
@@ -211,7 +144,7 @@ static Py_ssize_t measure(State *state, PyObject *items, Py_ssize_t record)
 PyObject *files_pack(PyObject *module, PyObject *items)
 {
     State *state = PyModule_GetState(module);
-    Py_ssize_t total = measure(state, items, LISTED_SIZE), count = total < 0 ? 0 : PyList_Size(items);
+    Py_ssize_t total = measure(state, items), count = total < 0 ? 0 : PyList_Size(items);
     if (total == OF_OTHERS)
         Py_RETURN_NONE;
     if (total < 0)
@@ -233,39 +166,6 @@ PyObject *files_pack(PyObject *module, PyObject *items)
     return packed;
 }
 
-/* spool(items) -> bytes, or None if a stat is not one of ours: per item a record "<HIIIqqqQQQQ" and the name. */
-PyObject *files_spool(PyObject *module, PyObject *items)
-{
-    State *state = PyModule_GetState(module);
-    Py_ssize_t total = measure(state, items, SPOOLED);
-    if (total == OF_OTHERS)
-        Py_RETURN_NONE;
-    PyObject *spooled = total < 0 ? NULL : PyBytes_FromStringAndSize(NULL, total);
-    if (spooled == NULL)
-        return NULL;
-    unsigned char *to = (unsigned char *)PyBytes_AsString(spooled);
-    Py_ssize_t count = PyList_Size(items);
-    for (Py_ssize_t at = 0; at < count; at++) {
-        PyObject *item = PyList_GetItem(items, at), *name = PyTuple_GetItem(item, 0);
-        const Stat *st = (const Stat *)PyTuple_GetItem(item, 1);
-        size_t length = (size_t)PyBytes_Size(name);
-        to = put(to, length, 2);
-        to = put(to, st->mode, 4);
-        to = put(to, st->uid, 4);
-        to = put(to, st->gid, 4);
-        to = put(to, (uint64_t)st->mtime_ns, 8);
-        to = put(to, (uint64_t)st->ctime_ns, 8);
-        to = put(to, (uint64_t)st->size, 8);
-        to = put(to, st->inode, 8);
-        to = put(to, st->device, 8);
-        to = put(to, st->links, 8);
-        to = put(to, st->rdev, 8);
-        memcpy(to, PyBytes_AsString(name), length);
-        to += length;
-    }
-    return spooled;
-}
-
 INLINE uint64_t take(const unsigned char **from, int bytes)
 {
     uint64_t value = 0;
@@ -275,52 +175,68 @@ INLINE uint64_t take(const unsigned char **from, int bytes)
     return value;
 }
 
-/* One record of spool() as (name, Stat); NULL with an error. */
-static PyObject *next_spooled(State *state, const unsigned char **from, const unsigned char *end)
+/* A record of pack(), which moves *from; the name in it, or NULL with an error. */
+const char *listed_take(const unsigned char **from, const unsigned char *end, Listed *entry)
 {
-    if (end - *from < SPOOLED) {
+    if (end - *from < LISTED_SIZE) {
         PyErr_SetString(PyExc_ValueError, "a record is cut off");
         return NULL;
     }
-    Py_ssize_t length = (Py_ssize_t)take(from, 2);
+    entry->length = (size_t)take(from, 2);
+    entry->mode = (uint32_t)take(from, 4);
+    entry->mtime_ns = (int64_t)take(from, 8);
+    entry->ctime_ns = (int64_t)take(from, 8);
+    entry->size = (int64_t)take(from, 8);
+    entry->inode = take(from, 8);
+    entry->device = take(from, 8);
+    entry->uid = (uint32_t)take(from, 4);
+    entry->gid = (uint32_t)take(from, 4);
+    entry->links = take(from, 4);
+    entry->rdev = take(from, 8);
+    const char *name = (const char *)*from;
+    if ((size_t)(end - *from) < entry->length) {
+        PyErr_SetString(PyExc_ValueError, "a name is cut off");
+        return NULL;
+    }
+    *from += entry->length;
+    return name;
+}
+
+/* (name, Stat) of a record; NULL with an error. */
+static PyObject *next_item(State *state, const unsigned char **from, const unsigned char *end)
+{
+    Listed entry;
+    const char *name = listed_take(from, end, &entry);
+    if (name == NULL)
+        return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(state->stat_type, Py_tp_alloc);
     Stat *st = (Stat *)allocate(state->stat_type, 0);
     if (st == NULL)
         return NULL;
-    st->mode = (unsigned int)take(from, 4);
-    st->uid = (unsigned int)take(from, 4);
-    st->gid = (unsigned int)take(from, 4);
-    st->mtime_ns = (long long)take(from, 8);
-    st->ctime_ns = (long long)take(from, 8);
-    st->size = (long long)take(from, 8);
-    st->inode = take(from, 8);
-    st->device = take(from, 8);
-    st->links = take(from, 8);
-    st->rdev = take(from, 8);
-    PyObject *name = NULL;
-    if (end - *from < length)
-        PyErr_SetString(PyExc_ValueError, "a name is cut off");
-    else
-        name = PyBytes_FromStringAndSize((const char *)*from, length);
-    if (name == NULL) {
-        Py_DECREF((PyObject *)st);
-        return NULL;
-    }
-    *from += length;
-    return Py_BuildValue("NN", name, (PyObject *)st);
+    st->mode = entry.mode;
+    st->uid = entry.uid;
+    st->gid = entry.gid;
+    st->links = entry.links;
+    st->inode = entry.inode;
+    st->device = entry.device;
+    st->rdev = entry.rdev;
+    st->size = entry.size;
+    st->mtime_ns = entry.mtime_ns;
+    st->ctime_ns = entry.ctime_ns;
+    return Py_BuildValue("y#N", name, (Py_ssize_t)entry.length, (PyObject *)st);
 }
 
-/* unspool(data) -> [(name, Stat)]: what spool() was given. */
-PyObject *files_unspool(PyObject *module, PyObject *data)
+/* unpack(packed) -> [(name, Stat)]: what pack() was given; directories have neither size nor links. */
+PyObject *files_unpack(PyObject *module, PyObject *packed)
 {
     char *begin;
     Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(data, &begin, &size) < 0)
+    if (PyBytes_AsStringAndSize(packed, &begin, &size) < 0)
         return NULL;
     const unsigned char *from = (const unsigned char *)begin, *end = from + size;
     PyObject *items = PyList_New(0);
     while (items != NULL && from < end) {
-        PyObject *item = next_spooled(PyModule_GetState(module), &from, end);
+        PyObject *item = next_item(PyModule_GetState(module), &from, end);
         if (item == NULL || PyList_Append(items, item) < 0)
             Py_CLEAR(items);
         Py_XDECREF(item);

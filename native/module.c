@@ -9,19 +9,20 @@ static PyMethodDef methods[] = {
     {"crc64", crc64, METH_VARARGS, "crc64(data, crc) -> int: the checksum of Redis' dumps, gone on with from crc."},
     {"romix", scrypt_romix, METH_VARARGS,
      "romix(blocks, n, r) -> bytes: scrypt's ROMix of one or two blocks of 128 * r bytes each."},
-    {"look", files_look, METH_VARARGS,
-     "look(dir_fd, names) -> list: lstat of each name; None if it vanished, NotImplemented if its times do not fit."},
     {"pack", files_pack, METH_O,
      "pack(items) -> bytes: what stat says of all (name, Stat), to be hashed; None if a stat is of another type."},
     {"survey", survey, METH_VARARGS,
-     "survey(dir_fd, with_names) -> (packed, files, folders, linked): what pack() makes of all entries but sockets, in byte "
-     "order; with_names: the names of files, and (name, device, inode) of directories; whether a file has several names. "
-     "None if a time does not fit."},
+     "survey(dir_fd, with_names) -> (packed, files, folders, linked, regular, size): what pack() makes of all entries but "
+     "sockets, in byte order; with_names: the names of files, and (name, device, inode) of directories; whether a file has "
+     "several names; how many regular files, and their bytes. None if a time does not fit."},
     {"clear", clear, METH_VARARGS,
      "clear(dir_fd) -> list of names: unlinks all that is no directory, and returns the directories."},
-    {"spool", files_spool, METH_O,
-     "spool(items) -> bytes: all (name, Stat), for unspool(); None if a stat is of another type."},
-    {"unspool", files_unspool, METH_O, "unspool(data) -> list of (name, Stat)."},
+    {"unpack", files_unpack, METH_O,
+     "unpack(packed) -> list of (name, Stat): what pack() was given, directories without size and links."},
+    {"settled", settled, METH_VARARGS,
+     "settled(tree, packed, owner, offset_at) -> list: for each record of pack() the node that tree has of a regular file, "
+     "if it is what we would write but for attributes and content, else None; None for a tree unlike restic's. "
+     "owner(uid, gid) -> bytes: those fields of a node; offset_at(seconds) -> int: the zone's offset."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
     {"compare", compare, METH_VARARGS,

@@ -5,6 +5,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+/* As in kernel/native.py: rises with every change of a function that Python sees. */
+#define HOLDFAST_VERSION 2
+
 #if defined(__GNUC__) || defined(__clang__)
 #define HIDDEN __attribute__((visibility("hidden")))
 #define INLINE static inline __attribute__((always_inline))
@@ -47,6 +50,7 @@ typedef struct {
     int64_t mtime_ns, ctime_ns, size;
 } Listed;
 HIDDEN unsigned char *listed_put(unsigned char *to, const Listed *entry, const char *name);
+HIDDEN const char *listed_take(const unsigned char **from, const unsigned char *end, Listed *entry);
 
 INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
 {
@@ -67,13 +71,12 @@ HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *argument); /* METH_O
 HIDDEN PyObject *chunker_cuts(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *crc64(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
-HIDDEN PyObject *files_look(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_pack(PyObject *module, PyObject *items); /* METH_O */
 HIDDEN PyObject *survey(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *clear(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *compare(PyObject *module, PyObject *arguments);
-HIDDEN PyObject *files_spool(PyObject *module, PyObject *items);  /* METH_O */
-HIDDEN PyObject *files_unspool(PyObject *module, PyObject *data); /* METH_O */
+HIDDEN PyObject *files_unpack(PyObject *module, PyObject *packed); /* METH_O */
+HIDDEN PyObject *settled(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_write_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_copy_small(PyObject *module, PyObject *arguments);

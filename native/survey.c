@@ -135,8 +135,9 @@ typedef struct {
     Names names; /* without what vanished, and without sockets */
     unsigned char *packed;
     size_t size;
-    int linked;   /* whether a file has several names */
-    int unusual;  /* whether a time does not fit */
+    int linked;  /* whether a file has several names */
+    int unusual; /* whether a time does not fit */
+    unsigned long long regular, bytes; /* regular files and their sizes together */
 } Survey;
 
 /* -1 with errno. */
@@ -164,7 +165,11 @@ static int survey_entries(int dir_fd, Survey *survey)
         entry->is_dir = S_ISDIR(st.st_mode);
         entry->device = (unsigned long long)st.st_dev;
         entry->inode = (unsigned long long)st.st_ino;
-        survey->linked |= S_ISREG(st.st_mode) && st.st_nlink > 1;
+        if (S_ISREG(st.st_mode)) {
+            survey->linked |= st.st_nlink > 1;
+            survey->regular++;
+            survey->bytes += (unsigned long long)st.st_size;
+        }
         const Listed listed = {
             .length = entry->length, .mode = (uint32_t)st.st_mode, .uid = st.st_uid, .gid = st.st_gid,
             .links = (uint64_t)st.st_nlink, .inode = entry->inode, .device = entry->device,
@@ -203,11 +208,11 @@ static PyObject *survey_result(const Survey *survey, int with_names)
         Py_XDECREF(folders);
         return NULL;
     }
-    return Py_BuildValue("y#NNN", (const char *)survey->packed, (Py_ssize_t)survey->size, files, folders,
-                         PyBool_FromLong(survey->linked));
+    return Py_BuildValue("y#NNNKK", (const char *)survey->packed, (Py_ssize_t)survey->size, files, folders,
+                         PyBool_FromLong(survey->linked), survey->regular, survey->bytes);
 }
 
-/* survey(dir_fd, with_names) -> (packed, files, folders, linked), or None; see module.c */
+/* survey(dir_fd, with_names) -> (packed, files, folders, linked, regular, size), or None; see module.c */
 PyObject *survey(PyObject *module, PyObject *arguments)
 {
     (void)module;

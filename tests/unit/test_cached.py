@@ -305,7 +305,7 @@ def context_of(far: Far, tmp_path: Path, **changes: object) -> Context:
 
 
 def test_listing_snapshots_with_a_warm_cache_takes_three_round_trips(vault_of_many: Path, tmp_path: Path) -> None:
-    far = Far(vault_of_many)
+    far = Far(vault_of_many, delay=0.005)
     first = list_snapshots(context_of(far, tmp_path), SnapshotFilter())
     assert len(first[0][1]) == 30
     assert far.most_at_once > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from tests.archivekit import ALL, new_vault, save, tree_of
 
 from holdfast.files.rules import Rules
-from holdfast.sources import directory
-from holdfast.sources.directory import Lister, open_directory, read_small
+from holdfast.format import node
+from holdfast.sources import directory, records
+from holdfast.sources.directory import Lister, entries, open_directory, read_small
 
 FIELDS = (
     "st_mode", "st_uid", "st_gid", "st_nlink", "st_ino", "st_dev", "st_rdev", "st_size", "st_mtime_ns", "st_ctime_ns",
 )  # fmt: skip
+NOT_OF_FOLDERS = ("st_nlink", "st_size")
 
 
 @pytest.fixture
@@ -45,38 +48,64 @@ def opened(folder: Path) -> Iterator[int]:
     os.close(fd)
 
 
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (directory, records, node):
+        monkeypatch.setattr(module, "_native", None)
+
+
 @pytest.fixture
 def without_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where no compiler was."""
-    monkeypatch.setattr(directory, "_native", None)
+    without(monkeypatch)
 
 
 needs_extension = pytest.mark.skipif(directory._native is None, reason="the C extension was not built")
 
 
-def names_in(fd: int) -> list[bytes]:
-    return sorted(os.fsencode(name) for name in os.listdir(fd))
+def listed(fd: int) -> list[tuple[object, ...]]:
+    """What entries() says, but for the fields that it does not promise of directories."""
+    return [
+        (name, *(getattr(st, field) for field in FIELDS if not stat.S_ISDIR(st.st_mode) or field not in NOT_OF_FOLDERS))
+        for name, st in entries(fd)[0]
+    ]
 
 
-@needs_extension
-def test_stat_is_what_python_says(opened: int) -> None:
-    names = names_in(opened)
-    for name, found in zip(names, directory._look(opened, names), strict=True):
-        expected = os.lstat(name, dir_fd=opened)
-        assert [getattr(found, field) for field in FIELDS] == [getattr(expected, field) for field in FIELDS]
+def asked(fd: int) -> list[tuple[object, ...]]:
+    found = [(name, os.lstat(name, dir_fd=fd)) for name in sorted(map(os.fsencode, os.listdir(fd)))]
+    return [
+        (name, *(getattr(st, field) for field in FIELDS if not stat.S_ISDIR(st.st_mode) or field not in NOT_OF_FOLDERS))
+        for name, st in found
+        if not stat.S_ISSOCK(st.st_mode)
+    ]
 
 
-@needs_extension
-def test_more_names_than_one_batch_and_vanished_ones(tmp_path: Path) -> None:
-    place = tmp_path / "many"
-    place.mkdir()
+@pytest.mark.parametrize("native", [True, False])
+def test_entries_are_what_python_says(folder: Path, opened: int, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:
+        without(monkeypatch)
+    elif directory._native is None:
+        pytest.skip("the C extension was not built")
+    monkeypatch.chdir(folder)
     for number in range(600):
-        (place / f"{number}").touch()
-    fd = os.open(place, os.O_RDONLY)
-    names = [b"%d" % number for number in range(700)]
-    found = directory._look(fd, names)
-    os.close(fd)
-    assert [st is None for st in found] == [number >= 600 for number in range(700)]
+        (folder / f"{number}").touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        assert len(os.listdir(opened)) == 608
+        assert listed(opened) == asked(opened)
+        assert len(entries(opened)[0]) == 607
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_records_there_and_back(opened: int, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, packed = entries(opened)
+    assert packed is None or packed == records.pack(found)
+    if not native:
+        without(monkeypatch)
+    packed = records.pack(found)
+    assert packed is not None and records.pack(records.unpack(packed)) == packed
+    assert [name for name, _ in records.unpack(packed)] == [name for name, _ in found]
+    with pytest.raises(ValueError, match="cut off"):
+        records.unpack(packed + b"x")
 
 
 @needs_extension
@@ -84,25 +113,28 @@ def test_keys_are_the_same_with_and_without(opened: int, monkeypatch: pytest.Mon
     lister = Lister(ALL, b"salt", frozenset())
     scope = ALL.root(b"/somewhere")
     _, native = lister.look(opened, scope, b"", b"/place")
-    monkeypatch.setattr(directory, "_native", None)
+    without(monkeypatch)
     _, plain = lister.look(opened, scope, b"", b"/place")
     assert native.key == plain.key
     assert [item.name for item in native.items] == [item.name for item in plain.items]
 
 
-@needs_extension
-def test_times_beyond_the_extension_are_asked_of_python(monkeypatch: pytest.MonkeyPatch, opened: int) -> None:
-    class FarFuture:
-        """Stands for a file system with times after the year 2262."""
-
-        @staticmethod
-        def look(_fd: int, names: list[bytes]) -> list[object]:
-            return [NotImplemented for _ in names]
-
-    monkeypatch.setattr(directory, "_native", FarFuture)
-    names = names_in(opened)
-    found = directory._look(opened, names)
-    assert [st.st_ino for st in found if st] == [os.lstat(name, dir_fd=opened).st_ino for name in names]
+def test_times_that_no_record_holds(tmp_path: Path) -> None:
+    (tmp_path / "far").touch()
+    try:
+        os.utime(tmp_path / "far", (0, 20_000_000_000))
+        assert (tmp_path / "far").stat().st_mtime_ns > 2**63
+    except (OSError, AssertionError, OverflowError):
+        pytest.skip("this file system has no times after the year 2262")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        found, packed = entries(fd)
+        assert packed is None and found[0].stat.st_mtime_ns == 20_000_000_000 * 10**9
+        before = directory.listing_key(found, b"")
+        os.utime(tmp_path / "far", (0, 20_000_000_001))
+        assert directory.listing_key(entries(fd)[0], b"") != before
+    finally:
+        os.close(fd)
 
 
 @needs_extension
@@ -142,7 +174,7 @@ def test_a_backup_makes_the_same_tree_with_and_without(
     first, second = new_vault(tmp_path / "one"), new_vault(tmp_path / "two")
     second.repository.config = first.repository.config
     save(first, folder)
-    monkeypatch.setattr(directory, "_native", None)
+    without(monkeypatch)
     save(second, folder)
     assert tree_of(first, folder) == tree_of(second, folder)
     assert save(second, folder).files_unmodified == 4

@@ -15,8 +15,8 @@ from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import SystemClock
 from holdfast.kernel.events import ignore
-from holdfast.sources import directory, onescan
-from holdfast.sources.directory import Lister, walk
+from holdfast.sources import directory, onescan, records
+from holdfast.sources.directory import Item, Lister, walk
 from holdfast.sources.onescan import OneScan
 from holdfast.vaults.base import BackupOptions, RestoreOptions, Vault
 
@@ -65,19 +65,13 @@ def source(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The paths of directories that were read by :mod:`directory`, in order."""
     seen: list[bytes] = []
-    listdir = os.listdir
+    entries = directory.entries
 
-    def counting(fd: int) -> list[str]:
+    def counting(fd: int, packed: bytes | None = None) -> tuple[list[Item], bytes | None]:
         seen.append(os.readlink(b"/proc/self/fd/%d" % fd))
-        return listdir(fd)
+        return entries(fd, packed)
 
-    class Counting:
-        """``os`` as that module sees it."""
-
-        def __getattr__(self, name: str) -> object:
-            return counting if name == "listdir" else getattr(os, name)
-
-    monkeypatch.setattr(directory, "os", Counting())
+    monkeypatch.setattr(directory, "entries", counting)
     return seen
 
 
@@ -85,8 +79,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With the C extension, and as where no compiler was."""
     if request.param == "python":
-        monkeypatch.setattr(onescan, "_native", None)
-    elif onescan._native is None:
+        monkeypatch.setattr(records, "_native", None)
+    elif records._native is None:
         pytest.skip("the C extension was not built")
     return
 

@@ -9,11 +9,7 @@ from contextlib import suppress
 from itertools import count
 
 from holdfast.files.safepath import open_own_directory
-
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there: the same in Python
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 TEMPORARY = b".holdfast-tmp-"
 """How unfinished files are called; a crash may leave some."""

@@ -151,11 +151,16 @@ class Scope:
                 return code & 1 == 1
         return False
 
+    @property
+    def takes_everything(self) -> bool:
+        """Whether no rule leaves out anything by its name."""
+        return not any(view.layer.patterns for view in self._views)
+
     def takes_all(self, files: Collection[bytes], folders: Collection[bytes]) -> bool:
         """Whether no rule leaves out, or may reduce to a part, any of what this directory holds."""
         if (self._options.cachedir_tag and CACHEDIR_TAG in files) or (self._options.venvs and VENV_MARKER in files):
             return False
-        if not any(view.layer.patterns for view in self._views):
+        if self.takes_everything:
             return True
         excludes = self.excludes
         return not (any(excludes(name, False) for name in files) or any(excludes(name, True) for name in folders))

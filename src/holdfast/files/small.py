@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there: the callers' way in several steps serves
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 File = tuple[bytes, bytes, bytes, bytes, int, int, int, int, int, int, bytes]
 """A file for :func:`copy_small`; made by :func:`to_copy`."""

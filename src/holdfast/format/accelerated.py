@@ -7,10 +7,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Final
 
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 Buffer = bytes | bytearray | memoryview
 

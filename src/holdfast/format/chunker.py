@@ -20,11 +20,7 @@ import zlib
 from typing import Final
 
 from holdfast.kernel.errors import Invalid, Unsupported
-
-try:
-    from holdfast import _native
-except ImportError:
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 Buffer = bytes | bytearray | memoryview
 """What can be cut; a memoryview must be contiguous. Wrap anything else (an ``mmap``) in a ``memoryview``."""

@@ -16,11 +16,7 @@ from holdfast.format.crypto import OVERHEAD, Buffer, MasterKey, seal, unseal
 from holdfast.format.gostring import json_string
 from holdfast.format.jsonfields import load_object, take_base64, take_int, take_text, wrong
 from holdfast.kernel.errors import Corrupt, Invalid, Unsupported
-
-try:
-    from holdfast import _native
-except ImportError:
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 LaneMap = Callable[[Callable[[bytes], bytes], Iterable[bytes]], Iterable[bytes]]
 """``map`` of one iterable, results in order; it may work on several items at a time."""

@@ -15,6 +15,7 @@ from holdfast.format.jsonfields import parse_id, wrong
 from holdfast.format.time import format_second, parse_time
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.ids import BlobId
+from holdfast.kernel.native import native as _native
 
 _WHAT = "a node of a tree"
 _SECOND = 1_000_000_000
@@ -215,6 +216,20 @@ class NodeWriter:
         """
         size_part = f',"size":{st.st_size}' if st.st_size else ""
         return f'{self._head(name, st, user, group)}{size_part}{_links_part(st)},"'.encode()
+
+    def settled(
+        self, tree: bytes, packed: bytes, user: Callable[[int], str], group: Callable[[int], str]
+    ) -> list[bytes | None] | None:
+        """For each record of a directory's entries (``sources.records``) the node that an older tree has of a regular
+        file, if it begins as :meth:`file_start` says: the file has not changed. None where a closer look is needed, and
+        instead of the list where the extension is missing or the tree is not laid out as restic's."""
+        if _native is None:
+            return None
+
+        def owner(uid: int, gid: int) -> bytes:
+            return _owner_part(uid, gid, user(uid), group(gid)).encode()
+
+        return _native.settled(tree, packed, owner, self._offset_at)
 
     def directory_head(self, name: bytes, st: Stat, user: str, group: str, xattrs: Xattrs) -> bytes:
         """A directory up to its tree's id: the caller appends 64 hex digits and ``"}``."""

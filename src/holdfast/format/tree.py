@@ -65,7 +65,7 @@ def raw_slices(data: bytes) -> list[bytes] | None:
 
     Not parsed: a slice of an unusual tree may be something else than a node.
     """
-    if not (data.startswith(_PREFIX) and data.endswith(_SUFFIX)):
+    if not is_laid_out(data):
         return None
     begin, end = len(_PREFIX), len(data) - len(_SUFFIX)
     if begin == end:
@@ -76,6 +76,24 @@ def raw_slices(data: bytes) -> list[bytes] | None:
         begin = seam.end()
     slices.append(data[begin:end])
     return slices
+
+
+def is_laid_out(data: bytes) -> bool:
+    """Whether a tree begins and ends as restic's do: then :func:`raw_slice` finds its nodes."""
+    return data.startswith(_PREFIX) and data.endswith(_SUFFIX)
+
+
+def raw_slice(data: bytes, name: bytes) -> bytes | None:
+    """The exact JSON of one node of a tree that :func:`is_laid_out`, as :func:`raw_slices` has it; None if there is
+    none. ``name``: as JSON has it, without its quotes."""
+    key = b'{"name":"' + name + b'","type":"'
+    at = data.find(key)
+    while at > len(_PREFIX) and data[at - 2 : at] != b"},":  # inside of another node
+        at = data.find(key, at + 1)
+    if at < 0:
+        return None
+    seam = _SEAM.search(data, at)
+    return data[at : seam.start() + 1 if seam else len(data) - len(_SUFFIX)]
 
 
 def _name(fields: Any) -> bytes:

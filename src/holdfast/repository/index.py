@@ -16,11 +16,7 @@ from typing import NamedTuple
 from holdfast.format.index import Entries
 from holdfast.format.pack import Blob, BlobType
 from holdfast.kernel.ids import BlobId, PackId
-
-try:
-    from holdfast import _native
-except ImportError:
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 # Pack number with the tree flag on top, offset, stored length, plaintext length (0: raw).
 _ENTRY = struct.Struct("=IIII")

@@ -5,32 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.rules import Rules, Scope
+from holdfast.sources.records import pack, unpack
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
     from holdfast.sources.onescan import Found, OneScan
 
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there: the same in Python, three times as slow
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
-# name length, mode, mtime, ctime, size, inode, device, uid, gid, links, rdev
-_LISTED = struct.Struct("<HIqqqQQIIIQ")
 LONG_PATH = 3800  # the system takes 4,095 bytes at once, a name has up to 255
 _IGNORE_FILE_LIMIT = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _HERE = -2 if sys.platform == "darwin" else -100  # AT_FDCWD
 _NOATIME = getattr(os, "O_NOATIME", 0)
+
+_KEYED = ("mode", "mtime_ns", "ctime_ns", "ino", "dev", "uid", "gid", "nlink", "rdev", "size")
 
 Keep = Callable[["list[Item]", int, tuple[bytes, ...], bytes | None, bytes | None], None]
 
@@ -58,13 +55,17 @@ class Listing(NamedTuple):
 
 
 class Surveyed(NamedTuple):
-    """A directory as it is, whatever the rules say. ``key``: that of a :class:`Listing` of all of it. ``folders``:
-    name, device and inode; ``files``: all other names. ``linked``: some file has several names."""
+    """A directory as it is, whatever the rules say, but for sockets. ``key``: that of a :class:`Listing` of all of it.
+    ``folders``: name, device and inode; ``files``: all other names. ``linked``: some file has several names.
+    ``regular``: how many regular files there are; ``size``: their bytes. ``packed``: one record an entry."""
 
     key: bytes
     files: list[bytes]
     folders: list[tuple[bytes, int, int]]
     linked: bool
+    regular: int
+    size: int
+    packed: bytes
 
 
 def open_directory(path: bytes) -> int:
@@ -123,7 +124,7 @@ def read_ignore_file(fd: int, name: bytes) -> bytes | None:
 class Lister:
     """Lists directories as one backup wants them.
 
-    ``salt``: see :func:`list_directory`. ``skip``: (device, inode) of directories that are never listed.
+    ``salt``: see :func:`listing_key`. ``skip``: (device, inode) of directories that are never listed.
     ``devices``: what lies on other file systems is left out; empty: go anywhere. ``scan``: what other backups of the
     same run found under the same rules, and want to know.
     """
@@ -135,17 +136,20 @@ class Lister:
     explain: bool = False
     scan: OneScan | None = None
 
-    def look(self, fd: int, scope: Scope, name: bytes, path: bytes) -> tuple[Scope, Listing]:
+    def look(
+        self, fd: int, scope: Scope, name: bytes, path: bytes, seen: Surveyed | None = None
+    ) -> tuple[Scope, Listing]:
         """The scope inside of an open directory, and what is to be saved of it.
 
         ``scope`` is that of the directory around it, and ``name`` its name there; an empty name means that ``scope``
-        is its own already. ``path`` is where it is. Raises ``OSError``.
+        is its own already. ``path`` is where it is. ``seen``: what it holds, if it was surveyed just now. Raises
+        ``OSError``.
         """
         if self.devices and os.fstat(fd).st_dev not in self.devices:
             return scope, Listing([], NOTHING, 0)  # a mount point is kept as an empty folder, as restic does
         scan = self.scan
         if scan is None:
-            return self._read(fd, scope, name, None)
+            return self._read(fd, scope, name, None, None if seen is None else seen.packed)
         depth = len(scope.path) + 1 + len(name) if name and scope.path else len(scope.path) + len(name)
         found = scan.find(path, depth, fd)
         if found is not None:
@@ -169,14 +173,19 @@ class Lister:
         inner = _inside(scope, name, None)
         return inner if inner.takes_all(seen.files, [folder[0] for folder in seen.folders]) else None
 
-    def _read(self, fd: int, scope: Scope, name: bytes, keep: Keep | None) -> tuple[Scope, Listing]:
+    def _read(
+        self, fd: int, scope: Scope, name: bytes, keep: Keep | None, packed: bytes | None = None
+    ) -> tuple[Scope, Listing]:
         """Read a directory; ``keep`` is told what was found, before it is this vault's."""
-        names = [os.fsencode(entry) for entry in os.listdir(fd)]
+        found, packed = entries(fd, packed)
+        names = [item.name for item in found]
         ignore_name = self.rules.ignore_file
         text = read_ignore_file(fd, ignore_name) if ignore_name and ignore_name in names else None
         inner = _inside(scope, name, text)
         kept = inner.keeps_only(set(names), fd)
-        listing = list_directory(names if kept is None else [kept], fd, inner, self.rules.larger_than, self.salt)
+        if kept is not None:
+            found, packed = [item for item in found if item.name == kept], None
+        listing = _chosen(found, packed, inner, self.rules.larger_than, self.salt)
         if kept is not None:
             listing = listing._replace(excluded=listing.excluded + len(names) - 1)
         if keep is not None:
@@ -191,7 +200,7 @@ class Lister:
         """What an earlier backup found, as this vault wants it."""
         inner = _inside(scope, name, found.ignore_text)
         items = list(map(Item._make, found.entries))
-        listing = Listing(items, _key(items, self.salt), found.excluded, (), found.at_ns)
+        listing = Listing(items, listing_key(items, self.salt), found.excluded, (), found.at_ns)
         names = [*found.left_out, *(item.name for item in items)] if self.explain else []
         return inner, self._own(listing, names, fd, inner, found.kept)
 
@@ -269,27 +278,44 @@ def walk(lister: Lister, paths: Iterable[bytes]) -> Iterator[tuple[bytes, Scope,
                 stack.append((prefix + b"/" + item.name, item.name, inner))
 
 
-def list_directory(names: list[bytes], fd: int, scope: Scope, largest: int | None, salt: bytes) -> Listing:
-    """``stat`` every name that ``scope`` lets through. Names that vanish meanwhile are left out.
-
-    ``largest``: regular files above this many bytes are left out. ``salt`` goes into the key: what the stored tree
-    depends on beside the directory itself (user names, time zone). Raises ``OSError``.
+def entries(fd: int, packed: bytes | None = None) -> tuple[list[Item], bytes | None]:
+    """All that is in the open directory ``fd``, in byte order, but for sockets, which mean nothing without their
+    process, and for what vanishes meanwhile; and the same as one record an entry, if the extension made them. It says
+    neither size nor links of directories. ``packed``: the records, if they are known already. Raises ``OSError``.
     """
-    names.sort()
-    items: list[Item] = []
-    excluded = 0
-    excludes = scope.excludes
-    for name, st in zip(names, _look(fd, names), strict=True):
-        if st is None:
-            continue
-        kind = st.st_mode & 0o170000
-        if kind == 0o140000:
-            continue  # sockets mean nothing without their process
-        if excludes(name, kind == 0o040000) or (largest is not None and kind == 0o100000 and st.st_size > largest):
-            excluded += 1
-            continue
-        items.append(Item(name, st))
-    return Listing(items, _key(items, salt), excluded)
+    if _native is not None:
+        if packed is None:
+            found = _native.survey(fd, False)
+            packed = None if found is None else found[0]
+        if packed is not None:
+            return list(map(Item._make, unpack(packed))), packed
+    found_items = (entry(fd, name) for name in sorted(map(os.fsencode, os.listdir(fd))))
+    return [item for item in found_items if item is not None], None
+
+
+def entry(fd: int, name: bytes) -> Item | None:
+    """One entry of the directory ``fd``; None for a socket, and for what is not there. Raises ``OSError``."""
+    try:
+        st = os.lstat(name, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+    return None if stat.S_ISSOCK(st.st_mode) else Item(name, st)
+
+
+def _chosen(found: list[Item], packed: bytes | None, scope: Scope, largest: int | None, salt: bytes) -> Listing:
+    """What ``scope`` lets through, and of regular files none above ``largest`` bytes."""
+    items = found
+    if not scope.takes_everything or largest is not None:
+        excludes = scope.excludes
+        items = []
+        for item in found:
+            kind = item.stat.st_mode & 0o170000
+            if excludes(item.name, kind == 0o040000):
+                continue
+            if largest is None or kind != 0o100000 or item.stat.st_size <= largest:
+                items.append(item)
+    whole = len(items) == len(found)
+    return Listing(items, listing_key(items, salt, packed if whole else None), len(found) - len(items))
 
 
 def survey(fd: int, salt: bytes) -> Surveyed | None:
@@ -298,14 +324,14 @@ def survey(fd: int, salt: bytes) -> Surveyed | None:
     found = None if _native is None else _native.survey(fd, True)
     if found is None:
         return None
-    packed, files, folders, linked = found
-    return Surveyed(blake2b(packed, key=salt, digest_size=16).digest(), files, folders, linked)
+    packed, files, folders, linked, regular, size = found
+    return Surveyed(_hashed(packed, salt), files, folders, linked, regular, size, packed)
 
 
 def survey_key(fd: int, salt: bytes) -> bytes | None:
     """The key alone."""
     found = None if _native is None else _native.survey(fd, False)
-    return None if found is None else blake2b(found[0], key=salt, digest_size=16).digest()
+    return None if found is None else _hashed(found[0], salt)
 
 
 def _inside(scope: Scope, name: bytes, ignore_text: bytes | None) -> Scope:
@@ -315,39 +341,17 @@ def _inside(scope: Scope, name: bytes, ignore_text: bytes | None) -> Scope:
     return scope if ignore_text is None else scope.with_ignore_file(ignore_text)
 
 
-def _key(items: list[Item], salt: bytes) -> bytes:
-    packed = None if _native is None else _native.pack(items)
-    return blake2b(_pack(items) if packed is None else packed, key=salt, digest_size=16).digest()
+def listing_key(items: Sequence[Item], salt: bytes, packed: bytes | None = None) -> bytes:
+    """The key of a :class:`Listing` of these. ``packed``: their records, if they are known. ``salt``: what the stored
+    tree depends on beside the directory itself (user names, time zone)."""
+    packed = pack(items) if packed is None else packed
+    if packed is None:
+        packed = repr([(name, *(getattr(st, f"st_{field}") for field in _KEYED)) for name, st in items]).encode()
+    return _hashed(packed, salt)
 
 
-def _look(fd: int, names: list[bytes]) -> list[Stat | None]:
-    """``lstat`` of each name in the directory ``fd``; None for what vanished."""
-    if _native is None:
-        return [_lstat(fd, name) for name in names]
-    found: list[Any] = _native.look(fd, names)
-    if NotImplemented in found:  # times that the extension cannot hold
-        return [_lstat(fd, name) if st is NotImplemented else st for name, st in zip(names, found, strict=True)]
-    return found
-
-
-def _lstat(fd: int, name: bytes) -> Stat | None:
-    try:
-        return os.lstat(name, dir_fd=fd)
-    except FileNotFoundError:
-        return None
-
-
-def _pack(items: list[Item]) -> bytes:
-    """What ``_native.pack`` makes: one record an item."""
-    pieces: list[bytes] = []
-    for name, st in items:
-        size, links = (0, 0) if st.st_mode & 0o170000 == 0o040000 else (st.st_size, st.st_nlink)
-        record = _LISTED.pack(
-            len(name), st.st_mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino, st.st_dev & (1 << 64) - 1,
-            st.st_uid, st.st_gid, links & (1 << 32) - 1, st.st_rdev & (1 << 64) - 1,
-        )  # fmt: skip
-        pieces += (record, name)
-    return b"".join(pieces)
+def _hashed(packed: bytes, salt: bytes) -> bytes:
+    return blake2b(packed, key=salt, digest_size=16).digest()
 
 
 def read_small(fd: int | None, name: bytes, size: int) -> tuple[bytes, Stat, bool] | None:

@@ -4,7 +4,6 @@ for the next ones, packed, in a file without a name.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import marshal
 import mmap
@@ -15,14 +14,10 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.kernel.clock import Clock
+from holdfast.sources.records import pack, unpack
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
-
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there: the same in Python
-    _native = None  # type: ignore[assignment]
 
 SECONDS = 60.0
 """How old a listing may get. A vault that took longer was busy with contents, beside which another listing is little;
@@ -31,26 +26,10 @@ and what is saved is never older than that."""
 MOST_BYTES = 256 << 20
 """How much is kept, at about 80 bytes an entry: three million. What comes later is read again."""
 
-_RECORD = struct.Struct("<HIIIqqqQQQQ")
 _FRAME = struct.Struct("<I16s")  # length of what follows, and whose it is
 
 _RACE_NS = 20_000_000  # the file systems' clock stands still for up to 10 ms, so a second change may look like none
 _COARSE_RACE_NS = 2_000_000_000  # some count in whole seconds, or every other one
-
-
-class Seen(NamedTuple):
-    """What ``stat`` said of an entry, as far as it is kept. The names are those of ``os.stat_result``."""
-
-    st_mode: int
-    st_uid: int
-    st_gid: int
-    st_mtime_ns: int
-    st_ctime_ns: int
-    st_size: int
-    st_ino: int
-    st_dev: int
-    st_nlink: int
-    st_rdev: int
 
 
 class Found(NamedTuple):
@@ -116,7 +95,7 @@ class OneScan:
         age, walked = self._clock.monotonic() - steady, self._clock.now_ns() - at_ns
         if not (0 <= age <= SECONDS and 0 <= walked <= SECONDS * 1e9) or mark != _mark(fd):
             return None
-        return Found(at_ns, _unpacked(packed), excluded, left_out, kept, text)
+        return Found(at_ns, unpack(packed), excluded, left_out, kept, text)
 
     def begin(self, fd: int) -> tuple[int, float, tuple[int, ...]] | None:
         """Call it before a directory is read that is to be kept; its answer goes to :meth:`keep`."""
@@ -139,7 +118,7 @@ class OneScan:
         ignore_text: bytes | None,
     ) -> None:
         """Keep what was found in a directory; see :class:`Found`."""
-        packed = _packed(entries)
+        packed = pack(entries)
         if packed is None:
             return
         at_ns, steady, mark = begun
@@ -207,35 +186,3 @@ def _mark(fd: int) -> tuple[int, ...]:
     """What changes when something comes into a directory, goes or gets another name."""
     st = os.fstat(fd)
     return st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns
-
-
-def _packed(entries: Sequence[tuple[bytes, Stat]]) -> bytes | None:
-    """One record an entry; None for what no record can hold."""
-    if _native is not None:
-        packed: bytes | None = _native.spool(entries)
-        if packed is not None:
-            return packed
-    pieces: list[bytes] = []
-    with contextlib.suppress(struct.error):
-        for name, st in entries:
-            record = _RECORD.pack(
-                len(name), st.st_mode, st.st_uid, st.st_gid, st.st_mtime_ns, st.st_ctime_ns, st.st_size,
-                st.st_ino, st.st_dev, st.st_nlink, st.st_rdev,
-            )  # fmt: skip
-            pieces += (record, name)
-        return b"".join(pieces)
-    return None
-
-
-def _unpacked(packed: bytes) -> list[tuple[bytes, Stat]]:
-    """What :func:`_packed` was given. Raises ``ValueError`` for anything else."""
-    if _native is not None:
-        return _native.unspool(packed)  # type: ignore[return-value]  # a list of tuples that nobody else changes
-    entries: list[tuple[bytes, Stat]] = []
-    at = 0
-    while at < len(packed):
-        length, *fields = _RECORD.unpack_from(packed, at)
-        at += _RECORD.size
-        entries.append((packed[at : at + length], Seen(*fields)))
-        at += length
-    return entries

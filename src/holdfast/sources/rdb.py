@@ -6,11 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from holdfast.kernel.errors import Corrupt
-
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there
-    _native = None  # type: ignore[assignment]
+from holdfast.kernel.native import native as _native
 
 MAGICS = (b"REDIS", b"VALKEY")
 END = 255

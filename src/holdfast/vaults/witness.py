@@ -6,14 +6,10 @@ import os
 import stat
 from collections.abc import Callable
 
+from holdfast.kernel.native import native as _native
 from holdfast.sources.directory import open_file
 from holdfast.sources.sqlite import MAGIC
 from holdfast.vaults.proven import Proven, Proving
-
-try:
-    from holdfast import _native
-except ImportError:  # no compiler was there
-    _native = None  # type: ignore[assignment]
 
 OTHER, SAME, ORIGINAL_CHANGED, ORIGINAL_SAME, ORIGINAL_DIFFERS = range(5)
 

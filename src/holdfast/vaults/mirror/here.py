@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.placing import remove_entry, temporary_names
-from holdfast.files.rules import Rules
 from holdfast.files.safepath import Directories, translated
 from holdfast.kernel.errors import HoldfastError
-from holdfast.sources.directory import list_directory, open_directory, survey_key
+from holdfast.sources.directory import entries, listing_key, open_directory, survey_key
 from holdfast.vaults.marker import FOLDER
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ class Here:
         self._forget = forget
         self.mask = PROTECTED if protect else 0
         self._directories = Directories(open_directory(root), replace=False)
-        self._everything = Rules.compile((), defaults=False, ignore_file=b"", cachedir_tag=False).root(b"/")
         self._names = temporary_names()
         self.device = os.stat(root).st_dev
         self.unsynced = False
@@ -52,15 +50,14 @@ class Here:
         """What is in the directory ``path``, and a hash of all of that; nothing where there is no such directory."""
         try:
             fd = self._directories.get(path, make=False)
-            names = [os.fsencode(name) for name in os.listdir(fd)]
-            if not path and FOLDER in names:
-                names.remove(FOLDER)
-            listing = list_directory(names, fd, self._everything, None, SALT)
+            items, packed = entries(fd)
+            if not path:
+                items, packed = [item for item in items if item.name != FOLDER], None
         except OSError as error:
             if error.errno in _ABSENT:
                 return {}, b""
             raise translated(error, "look into", self._shown(path)) from error
-        return dict(listing.items), listing.key
+        return dict(items), listing_key(items, SALT, packed)
 
     def key(self, path: bytes) -> bytes:
         """The hash alone, of a directory below the root; nothing where :meth:`look` has to be asked. ``OSError``."""

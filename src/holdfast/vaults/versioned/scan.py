@@ -11,7 +11,7 @@ from holdfast.files.names import Names
 from holdfast.files.rules import Scope
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
-from holdfast.sources.directory import NOTHING, Item, Lister, Listing, list_directory, open_directory
+from holdfast.sources.directory import NOTHING, Item, Lister, Listing, entry, open_directory
 from holdfast.vaults.batches import Batches
 from holdfast.vaults.standin import SALT as DATABASES
 from holdfast.vaults.standin import StandIns
@@ -64,13 +64,13 @@ class Scan:
             self._folders_above(folder)
             fd = _open_parent(folder or b"/")
             try:
-                listing = list_directory([name], fd, _anything(), None, b"")
+                found = entry(fd, name)
                 known = self._index.one(folder, name)
-                if not listing.items:
+                if found is None:
                     self._tally.tell("failed", path, "vanished, or is a socket")
                     return
                 entered = False
-                for item in self._stand_ins.named(folder, listing.items[0]):
+                for item in self._stand_ins.named(folder, found):
                     known = known if item.name == name else self._index.one(folder, item.name)
                     entered = self._comparison.item(fd, folder, item, known, self._clock.now_ns())
             finally:
@@ -209,12 +209,6 @@ def _open_parent(path: bytes) -> int:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return open_directory(path)
-
-
-def _anything() -> Scope:
-    from holdfast.files.rules import Rules
-
-    return Rules.compile((), defaults=False, ignore_file=b"", cachedir_tag=False).root(b"/")
 
 
 def _rights(version: Version) -> tuple[int, int, int]:

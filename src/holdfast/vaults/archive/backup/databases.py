@@ -14,7 +14,7 @@ from holdfast.sources import sqlite
 from holdfast.sources.directory import Item
 from holdfast.vaults.archive.backup.content import ContentReader
 from holdfast.vaults.archive.backup.frames import Frame
-from holdfast.vaults.archive.backup.old import OldNode, OldTrees
+from holdfast.vaults.archive.backup.old import OldNodes, OldTrees
 from holdfast.vaults.beside import AS_PLAIN, Beside
 
 _BLOCK = 64 << 10
@@ -54,7 +54,7 @@ class Databases:
         dir_fd: int | None,
         item: Item,
         folder: bytes,
-        old_nodes: dict[bytes, OldNode],
+        old_nodes: OldNodes,
         beside: Beside,
         *,
         force: bool,

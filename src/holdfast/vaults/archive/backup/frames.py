@@ -50,6 +50,11 @@ class Frame:
         for name, value in zip(self.__slots__, state, strict=True):
             setattr(self, name, value)
 
+    def expect(self, folders: int) -> None:
+        """Nothing is open but so many subdirectories' trees: for a directory whose listing is known."""
+        self.subtrees = [(0, None)] * folders
+        self.missing = folders
+
     def fill_subtree(self, order: int, tree: BlobId | None) -> None:
         """Close the hole of the ``order``-th subdirectory; None leaves it out."""
         position = self.subtrees[order][0]

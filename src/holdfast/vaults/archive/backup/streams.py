@@ -92,14 +92,14 @@ class Grafting:
 
     def head(self, name: bytes) -> bytes:
         """The node of one of the folders, up to its tree's id."""
-        return self._saver.nodes.directory_head(name, self._stat(_DIR), *self._owner(), ())
+        return self._saver.entries.nodes.directory_head(name, self._stat(_DIR), *self._owner(), ())
 
     def level(self, folder: Folder, path: bytes, above: int, order: int, old: OldTree) -> None:
         """One folder; ``path`` is for people."""
         frame = Frame(self._ticket(), above, order, b"")
         frame.memoize = False
-        frame.old_tree = self._saver.old_trees.resolve(old)
-        known = self._saver.old_trees.nodes(frame.old_tree)
+        frame.old_tree = self._saver.entries.old_trees.resolve(old)
+        known = self._saver.entries.old_trees.nodes(frame.old_tree)
         deeper: list[tuple[bytes, Folder, int]] = []
         tasks: list[tuple[BigFile, Planned]] = []
         for name in sorted(folder):
@@ -107,7 +107,7 @@ class Grafting:
             frame.missing += 1
             if isinstance(value, Planned):
                 self._files += 1
-                before = self._saver.old_trees.find(known, name) is not None
+                before = known.find(name) is not None
                 stat = self._stat(_FILE)
                 position = len(frame.parts)
                 tasks.append(
@@ -130,5 +130,5 @@ class Grafting:
         return Plain(mode, self._now, self._now, os.getuid(), os.getgid(), st_nlink=1 if mode == _FILE else 0)
 
     def _owner(self) -> tuple[str, str]:
-        names = self._saver.names
+        names = self._saver.entries.names
         return names.user(os.getuid()), names.group(os.getgid())

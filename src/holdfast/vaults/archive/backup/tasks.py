@@ -27,6 +27,12 @@ class Visit(NamedTuple):
     old: OldTree
 
 
+class Walk(NamedTuple):
+    """Save some directories and what is below them, the last one first."""
+
+    visits: list[Visit]
+
+
 class Ranges(NamedTuple):
     """Read part of a big file again and store it: blobs of these lengths from ``offset`` on."""
 
@@ -108,7 +114,7 @@ class Finished(NamedTuple):
     left: list[OpenPack]
 
 
-Task = Visit | Ranges | Cut | Whole | Stream | Finish
+Task = Walk | Ranges | Cut | Whole | Stream | Finish
 
 
 @dataclass(slots=True)

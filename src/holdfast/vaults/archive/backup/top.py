@@ -15,7 +15,7 @@ from holdfast.vaults.archive.backup.lookback import Parent
 from holdfast.vaults.archive.backup.roots import Target, Top
 from holdfast.vaults.archive.backup.saver import Saver
 from holdfast.vaults.archive.backup.streams import Folder, Grafting
-from holdfast.vaults.archive.backup.tasks import OldTree, Task, Visit
+from holdfast.vaults.archive.backup.tasks import OldTree, Task, Visit, Walk
 from holdfast.vaults.base import BackupOptions
 
 _KIND, _FILE, _DIR = 0o170000, 0o100000, 0o040000
@@ -44,7 +44,7 @@ def begin(
         return
     if whole:  # "/" or ".": the listing of that directory is the root tree itself
         scope = options.rules.root(whole[0].path)
-        submit(Visit(ROOT, 0, whole[0].path, b"", scope, parent.tree), False)
+        submit(Walk([Visit(ROOT, 0, whole[0].path, b"", scope, parent.tree)]), False)
         return
     start.level(roots.arrange(targets), ROOT, 0, parent.tree)
 
@@ -79,7 +79,7 @@ class _Start:
         """One directory above targets: its frame waits for everything below it."""
         frame = Frame(self._ticket(), above, order, b"")
         frame.memoize = False
-        frame.old_tree = self._saver.old_trees.resolve(old)
+        frame.old_tree = self._saver.entries.old_trees.resolve(old)
         below: list[tuple[bytes, Top | Target, int]] = []
         grafted = -1
         for name in sorted(top if self._streams is None or above != ROOT else [*top, PLACE]):
@@ -106,7 +106,7 @@ class _Start:
             if isinstance(value, Target):
                 inside = b"" if value.around is None else name
                 scope = value.around or self._options.rules.root(value.path)
-                self._submit(Visit(frame.ticket, position, value.path, inside, scope, deeper), False)
+                self._submit(Walk([Visit(frame.ticket, position, value.path, inside, scope, deeper)]), False)
             else:
                 self.level(value, frame.ticket, position, deeper)
 
@@ -116,11 +116,11 @@ class _Start:
             st = os.lstat(path)
             kind = st.st_mode & _KIND
             if kind == _DIR:
-                return self._saver.directory_head(name, st, path), True
+                return self._saver.entries.directory_head(name, st, path), True
             if kind == _FILE:
-                known = self._saver.old_trees.nodes(frame.old_tree)
-                return self._saver.save_file(Item(name, st), path, known), False
-            return self._saver.save_other(Item(name, st), path, None), False
+                known = self._saver.entries.old_trees.nodes(frame.old_tree)
+                return self._saver.entries.save_file(Item(name, st), path, known), False
+            return self._saver.entries.save_other(Item(name, st), path, None), False
         except OSError as error:
             missing = error.errno == errno.ENOENT
             self._tell(

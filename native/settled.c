@@ -1,0 +1,337 @@
+/* Which files of a directory are as an older tree says: the start of each one's node is made anew and compared. */
+#include "native.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MOST_NAME 1024
+#define MOST_OWNER 1024
+#define MOST_START (MOST_NAME + MOST_OWNER + 512)
+#define SECOND 1000000000
+#define QUARTER 900 /* zones change at full quarters of an hour */
+
+typedef struct {
+    const char *start, *end;
+    const char *name; /* without its quotes */
+    size_t length;
+} OldNode;
+
+typedef struct {
+    OldNode *all;
+    size_t count;
+} OldNodes;
+
+/* What was asked last: neighbours in a directory mostly have the same owner and were made in the same hour. */
+typedef struct {
+    PyObject *ask;
+    int64_t quarter;
+    int64_t minutes;
+} Zone;
+
+typedef struct {
+    PyObject *ask, *text; /* text: bytes, NULL at first */
+    uint32_t uid, gid;
+} Owner;
+
+static const char PREFIX[] = "{\"nodes\":[", SUFFIX[] = "]}\n", NAME[] = "{\"name\":\"", SEAM[] = "},{\"name\":\"",
+                  TYPE[] = "\",\"type\":\"", NO_CONTENT[] = "\"content\":[]}", CONTENT_END[] = "\"]}";
+#define SIZE(text) (sizeof(text) - 1)
+
+static int begins(const char *at, const char *end, const char *text, size_t size)
+{
+    return (size_t)(end - at) >= size && memcmp(at, text, size) == 0;
+}
+
+/* The quote that ends a JSON string, or NULL. */
+static const char *string_end(const char *at, const char *end)
+{
+    while (at < end && *at != '"')
+        at += *at == '\\' ? 2 : 1;
+    return at < end ? at : NULL;
+}
+
+/* The node that begins at `at`, up to the seam behind it or to `end`; 0 if none begins there. */
+static int read_node(const char *at, const char *end, OldNode *node)
+{
+    if (!begins(at, end, NAME, SIZE(NAME)))
+        return 0;
+    node->start = at;
+    node->name = at + SIZE(NAME);
+    const char *name_end = string_end(node->name, end);
+    if (name_end == NULL || !begins(name_end, end, TYPE, SIZE(TYPE)))
+        return 0;
+    node->length = (size_t)(name_end - node->name);
+    return 1;
+}
+
+/* As format.tree.raw_slices: 1, 0 if the tree is not laid out as restic's, -1 without memory. */
+static int read_nodes(const char *at, const char *end, OldNodes *nodes)
+{
+    if (!begins(at, end, PREFIX, SIZE(PREFIX)) || (size_t)(end - at) < SIZE(PREFIX) + SIZE(SUFFIX) ||
+        memcmp(end - SIZE(SUFFIX), SUFFIX, SIZE(SUFFIX)) != 0)
+        return 0;
+    at += SIZE(PREFIX);
+    end -= SIZE(SUFFIX);
+    size_t room = 0;
+    OldNode node;
+    for (int more = read_node(at, end, &node); more;) {
+        const char *seam = node.name;
+        OldNode next;
+        do {
+            seam = memmem(seam, (size_t)(end - seam), SEAM, SIZE(SEAM));
+            more = seam != NULL && read_node(seam + 2, end, &next);
+        } while (seam != NULL && !more && ++seam);
+        node.end = seam != NULL ? seam + 1 : end;
+        if (nodes->count == room) {
+            room = 2 * room + 64;
+            OldNode *all = realloc(nodes->all, room * sizeof(OldNode));
+            if (all == NULL)
+                return -1;
+            nodes->all = all;
+        }
+        nodes->all[nodes->count++] = node;
+        node = next;
+    }
+    return 1;
+}
+
+/* Whether a name stands in JSON as it is, as format.gostring.json_name leaves it. */
+static int plain(const char *name, size_t length)
+{
+    for (size_t at = 0; at < length; at++) {
+        unsigned char letter = (unsigned char)name[at];
+        if (letter < 0x20 || letter > 0x7e || letter == '"' || letter == '\\' || letter == '<' || letter == '>' ||
+            letter == '&')
+            return 0;
+    }
+    return 1;
+}
+
+static char *put_text(char *to, const char *text, size_t size)
+{
+    memcpy(to, text, size);
+    return to + size;
+}
+
+#define PUT(to, text) put_text(to, text, SIZE(text))
+
+static char *put_number(char *to, uint64_t number)
+{
+    char digits[20];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count)
+        *to++ = digits[--count];
+    return to;
+}
+
+static char *put_digits(char *to, uint64_t number, int count)
+{
+    for (int at = count - 1; at >= 0; at--, number /= 10)
+        to[at] = (char)('0' + number % 10);
+    return to + count;
+}
+
+static int64_t floor_div(int64_t number, int64_t by)
+{
+    return number / by - (number % by < 0);
+}
+
+/* As format.time.format_time, for years of four digits. Civil dates from days: in years that begin in March, so that
+ * the leap day comes last. */
+static char *put_time(char *to, int64_t ns, int64_t minutes)
+{
+    int64_t seconds = floor_div(ns, SECOND), fraction = ns - seconds * SECOND, local = seconds + minutes * 60;
+    int64_t days = floor_div(local, 86400), of_day = local - days * 86400, cycle = floor_div(days + 719468, 146097);
+    int64_t rest = days + 719468 - cycle * 146097;
+    int64_t year = (rest - rest / 1460 + rest / 36524 - rest / 146096) / 365;
+    rest -= 365 * year + year / 4 - year / 100;
+    int64_t month = (5 * rest + 2) / 153, day = rest - (153 * month + 2) / 5 + 1;
+    to = put_digits(to, (uint64_t)(cycle * 400 + year + (month >= 10)), 4);
+    *to++ = '-';
+    to = put_digits(to, (uint64_t)((month + 2) % 12 + 1), 2);
+    *to++ = '-';
+    to = put_digits(to, (uint64_t)day, 2);
+    *to++ = 'T';
+    to = put_digits(to, (uint64_t)(of_day / 3600), 2);
+    *to++ = ':';
+    to = put_digits(to, (uint64_t)(of_day / 60 % 60), 2);
+    *to++ = ':';
+    to = put_digits(to, (uint64_t)(of_day % 60), 2);
+    if (fraction) {
+        *to++ = '.';
+        to = put_digits(to, (uint64_t)fraction, 9);
+        while (to[-1] == '0')
+            to--;
+    }
+    if (minutes == 0) {
+        *to++ = 'Z';
+        return to;
+    }
+    uint64_t distance = (uint64_t)(minutes < 0 ? -minutes : minutes);
+    *to++ = minutes < 0 ? '-' : '+';
+    to = put_digits(to, distance / 60, 2);
+    *to++ = ':';
+    return put_digits(to, distance % 60, 2);
+}
+
+/* -1 with an error. */
+static int look_up_zone(Zone *zone, int64_t ns)
+{
+    int64_t seconds = floor_div(ns, SECOND), quarter = floor_div(seconds, QUARTER);
+    if (quarter == zone->quarter)
+        return 0;
+    PyObject *answer = PyObject_CallFunction(zone->ask, "L", (long long)seconds);
+    if (answer == NULL)
+        return -1;
+    long long offset = PyLong_AsLongLong(answer);
+    Py_DECREF(answer);
+    if (offset == -1 && PyErr_Occurred())
+        return -1;
+    zone->quarter = quarter;
+    zone->minutes = offset / 60; /* cut towards zero: the text has no room for seconds */
+    if (zone->minutes > 24 * 60 || zone->minutes < -24 * 60) {
+        PyErr_SetString(PyExc_ValueError, "the offset of a zone is out of range");
+        return -1;
+    }
+    return 0;
+}
+
+static int look_up_owner(Owner *owner, uint32_t uid, uint32_t gid)
+{
+    if (owner->text != NULL && owner->uid == uid && owner->gid == gid)
+        return 0;
+    PyObject *answer = PyObject_CallFunction(owner->ask, "II", uid, gid);
+    if (answer == NULL)
+        return -1;
+    if (!PyBytes_Check(answer)) {
+        PyErr_SetString(PyExc_TypeError, "an owner must be bytes");
+        Py_DECREF(answer);
+        return -1;
+    }
+    Py_XDECREF(owner->text);
+    *owner = (Owner){.ask = owner->ask, .text = answer, .uid = uid, .gid = gid};
+    return 0;
+}
+
+static char *put_field(char *to, const char *key, size_t size, uint64_t number)
+{
+    return number ? put_number(put_text(to, key, size), number) : to;
+}
+
+#define FIELD(to, key, number) put_field(to, key, SIZE(key), number)
+
+/* What format.node.NodeWriter.file_start makes; where it ends. */
+static char *put_start(char *to, const Listed *file, const char *name, const Owner *owner, int64_t mtime_minutes,
+                       int64_t ctime_minutes)
+{
+    uint64_t mode = file->mode & 0777;
+    mode |= file->mode & S_ISUID ? 1 << 23 : 0;
+    mode |= file->mode & S_ISGID ? 1 << 22 : 0;
+    mode |= file->mode & S_ISVTX ? 1 << 20 : 0;
+    to = put_text(PUT(to, NAME), name, file->length);
+    to = FIELD(PUT(to, "\",\"type\":\"file\""), ",\"mode\":", mode);
+    char *mtime = PUT(to, ",\"mtime\":\"");
+    to = put_time(mtime, file->mtime_ns, mtime_minutes);
+    size_t length = (size_t)(to - mtime);
+    to = put_text(PUT(to, "\",\"atime\":\""), mtime, length);
+    to = put_time(PUT(to, "\",\"ctime\":\""), file->ctime_ns, ctime_minutes);
+    to = PUT(to, "\"");
+    to = put_text(to, PyBytes_AsString(owner->text), (size_t)PyBytes_Size(owner->text));
+    to = FIELD(to, ",\"inode\":", file->inode);
+    to = FIELD(to, ",\"device_id\":", file->device);
+    to = FIELD(to, ",\"size\":", (uint64_t)file->size);
+    to = FIELD(to, ",\"links\":", file->links);
+    return PUT(to, ",\"");
+}
+
+static int ends_well(const OldNode *node)
+{
+    size_t size = (size_t)(node->end - node->start);
+    return (size > SIZE(NO_CONTENT) && memcmp(node->end - SIZE(NO_CONTENT), NO_CONTENT, SIZE(NO_CONTENT)) == 0) ||
+           (size > SIZE(CONTENT_END) && memcmp(node->end - SIZE(CONTENT_END), CONTENT_END, SIZE(CONTENT_END)) == 0);
+}
+
+/* The node of that name at or behind *cursor, which moves on: both sides are in byte order. Escaped names are passed
+ * over, no plain name is one of them. */
+static const OldNode *find_node(const OldNodes *nodes, size_t *cursor, const char *name, size_t length)
+{
+    for (; *cursor < nodes->count; ++*cursor) {
+        const OldNode *node = &nodes->all[*cursor];
+        if (!plain(node->name, node->length))
+            continue;
+        int order = memcmp(node->name, name, node->length < length ? node->length : length);
+        if (order == 0 && node->length == length)
+            return node;
+        if (order > 0 || (order == 0 && node->length > length))
+            return NULL;
+    }
+    return NULL;
+}
+
+/* New bytes of the node if the file is as it says, None if perhaps not; NULL with an error. */
+static PyObject *settle(const Listed *file, const char *name, const OldNode *node, Owner *owner, Zone *mtime,
+                        Zone *ctime)
+{
+    char start[MOST_START];
+    if (look_up_owner(owner, file->uid, file->gid) < 0 || look_up_zone(mtime, file->mtime_ns) < 0 ||
+        look_up_zone(ctime, file->ctime_ns) < 0)
+        return NULL;
+    if (PyBytes_Size(owner->text) > MOST_OWNER)
+        Py_RETURN_NONE;
+    size_t size = (size_t)(put_start(start, file, name, owner, mtime->minutes, ctime->minutes) - start);
+    if (!begins(node->start, node->end, start, size) || !ends_well(node))
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize(node->start, (Py_ssize_t)(node->end - node->start));
+}
+
+static PyObject *settle_all(const OldNodes *nodes, const unsigned char *from, const unsigned char *end, Owner *owner,
+                            PyObject *offset_at)
+{
+    Zone mtime = {offset_at, INT64_MIN, 0}, ctime = mtime;
+    PyObject *results = PyList_New(0);
+    size_t cursor = 0;
+    while (results != NULL && from < end) {
+        Listed file;
+        const char *name = listed_take(&from, end, &file);
+        PyObject *result = NULL;
+        if (name != NULL) {
+            const OldNode *node = NULL;
+            if ((file.mode & S_IFMT) == S_IFREG && file.length <= MOST_NAME && plain(name, file.length))
+                node = find_node(nodes, &cursor, name, file.length);
+            result = node == NULL ? Py_NewRef(Py_None) : settle(&file, name, node, owner, &mtime, &ctime);
+        }
+        if (result == NULL || PyList_Append(results, result) < 0)
+            Py_CLEAR(results);
+        Py_XDECREF(result);
+    }
+    return results;
+}
+
+/* settled(tree, packed, owner, offset_at) -> list of bytes | None, or None; see module.c */
+PyObject *settled(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    const char *tree, *packed;
+    Py_ssize_t tree_size, packed_size;
+    Owner owner = {0};
+    PyObject *offset_at, *results = NULL;
+    OldNodes nodes = {0};
+    if (!PyArg_ParseTuple(arguments, "y#y#OO:settled", &tree, &tree_size, &packed, &packed_size, &owner.ask, &offset_at))
+        return NULL;
+    int known = read_nodes(tree, tree + tree_size, &nodes);
+    if (known < 0)
+        PyErr_NoMemory();
+    else if (known == 0)
+        results = Py_NewRef(Py_None);
+    else
+        results = settle_all(&nodes, (const unsigned char *)packed, (const unsigned char *)packed + packed_size, &owner,
+                             offset_at);
+    free(nodes.all);
+    Py_XDECREF(owner.text);
+    return results;
+}
