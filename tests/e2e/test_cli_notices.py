@@ -94,7 +94,10 @@ def test_acknowledging(home: Cli, hook: Hook) -> None:
     assert home("ack", "nosuch").code == 10
     done = home("ack")
     assert done.code == 0
-    assert "acknowledged" in done.out
+    assert done.err == "1 notice acknowledged.\n"
+    again = home("ack", "all")
+    assert (again.code, again.out, again.err) == (0, "", "Nothing to do: 1 notice was acknowledged before.\n")
+    assert home("ack", "all", "--json").events[-1] == {"event": "summary", "outcome": "ok", "notices": 0, "before": 1}
     told = len(hook.titles)
     time.sleep(1.1)
     assert home("notify", "send").code == 0
