@@ -102,7 +102,8 @@ def own_snapshots(watched: Watched) -> list[SnapshotInfo]:
     if plan is None:
         return list(snapshots)
     host = plan.host or hostname()
-    return [found for found in snapshots if plan.mark in found.tags and found.hostname == host]
+    runs = (run for snapshot in snapshots for run in snapshot.runs)
+    return [run for run in runs if plan.mark in run.tags and run.hostname == host]
 
 
 def _days(scene: Scene, watched: Watched) -> Finding:
@@ -144,8 +145,9 @@ def uncovered(today: int, days: int, by_vault: AbstractSet[int], by_journal: Abs
 
 
 def _kept_days(plan: NamedPlan, kind: str) -> int:
-    """For how many days back the vault has a snapshot of each, if all went well; a mirror has only the current tree."""
-    if kind == "mirror":
+    """For how many days back the vault has a snapshot of each, if all went well; a mirror has only the current tree,
+    and a versioned vault none of a day on which nothing had changed."""
+    if kind != "archive":
         return 0
     if plan.keep.is_empty or plan.keep.daily < 0:
         return 1 << 30
