@@ -77,7 +77,7 @@ def test_a_plan_that_failed_before_any_vault_is_told() -> None:
     [
         finished("failed", operation="restore"),
         finished("cancelled"),
-        finished("failed", plan="", error={"code": "invalid", "message": "no such option"}),
+        finished("refused", plan="", error={"code": "invalid", "message": "no such option"}),
         fact("run.started"),
         fact("item.warning", level="warning"),
     ],
@@ -87,7 +87,10 @@ def test_what_the_person_at_the_terminal_sees_himself_is_not_told(record: Record
 
 
 def test_an_unattended_failure_without_a_plan_is_told() -> None:
-    assert Life(ONE).told(0, finished("failed", plan="", operation="check")) == [("raised", "failed", "phone")]
+    away = {"code": "not_found", "message": "the vault is not there"}
+    for more in ({}, {"error": away}):
+        told = Life(ONE).told(0, finished("failed", plan="", operation="check", **more))
+        assert told == [("raised", "failed", "phone")]
 
 
 def test_damage_is_critical_and_only_a_good_check_ends_it() -> None:

@@ -21,7 +21,6 @@ WATCHED = frozenset({"backup", "check", "copy", "prune", "forget", "drill", "run
 _SHALLOW = re.compile(r"(index|snapshot|tree|key|config)\.|.*\.missing$")
 """Kinds of damage that every check sees; others show only where the data is read."""
 
-_MISTYPED = frozenset({"invalid", "not_found", "usage"})
 _VERBS = {
     "backup": "Backup",
     "check": "Check",
@@ -143,9 +142,6 @@ class Observer:
             yield from self._size(record, subject)
 
     def _failed(self, record: Record, subject: str) -> Iterator[Observation]:
-        error = _mapping(record.data.get("error"))
-        if not record.plan and error.get("code") in _MISTYPED:
-            return
         if not self._is_news(record):
             return
         rule = "drill" if record.operation == "drill" else "failed"
