@@ -146,6 +146,23 @@ def test_one_old_backup_is_one_notice_though_health_finds_it_too(
     assert hook.titles[1:] == ["Backup of docs failed"]
 
 
+def test_a_night_of_failures_is_one_message_in_the_morning(home: Cli, hook: Hook, need: Callable[[str], str]) -> None:
+    need("faketime")
+    home.environ["TZ"] = "Europe/Berlin"
+    configure(home, f'{{channels: {{hook: "{hook.server.url}"}}, quiet: "22:00-07:00", repeat: 1h}}')
+    (home.home / "papers").rename(home.home / "away")
+    for when in ("2030-11-23 23:00:00", "2030-11-24 03:00:00", "2030-11-24 06:59:00"):
+        assert at(home, when, "backup", "docs").code == 10
+    assert hook.titles == []
+    assert at(home, "2030-11-24 07:00:30", "notify", "send").code == 0
+    assert hook.titles == ["Backup of docs failed"]
+    assert "Since 2030-11-23 23:00 +01:00, 3 times." in hook.told[0]["body"]
+    (home.home / "away").rename(home.home / "papers")
+    assert at(home, "2030-11-24 22:30:00", "backup", "docs").code == 0
+    assert at(home, "2030-11-25 07:05:00", "notify", "send").code == 0
+    assert hook.titles[1:] == ["Over: Backup of docs failed"]
+
+
 def test_a_channel_that_is_down_gets_its_message_later_and_another_one_tells_of_it(home: Cli, hook: Hook) -> None:
     with ntfy_server() as server:
         channels = f'{{hook: "{hook.server.url}", phone: "ntfy://127.0.0.1:{server.port}/geheim"}}'

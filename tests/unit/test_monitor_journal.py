@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_facts_come_in_once_in_their_order_and_leave_nothing(tmp_path: Path) -> 
         with found.reading() as connection:
             assert connection.scalar(sa.text("SELECT count(*) FROM outboxes")) == 0
     assert names(tmp_path / "outbox") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
+def test_the_journal_of_another_user_is_refused_with_what_to_do() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        with Journal.open(f"sqlite:///{folder}/journal.db") as found:
+            found.facts()
+        os.seteuid(65534)
+        try:
+            with pytest.raises(Denied) as refused:
+                Journal.open(f"sqlite:///{folder}/journal.db").close()
+        finally:
+            os.seteuid(0)
+    assert refused.value.hint.startswith("It belongs to another user, and a journal has one")
 
 
 def test_what_is_appended_while_another_writes_stays_for_the_next_time(tmp_path: Path) -> None:

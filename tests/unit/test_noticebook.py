@@ -16,10 +16,11 @@ from holdfast.monitor.channels.apart import Sent
 from holdfast.monitor.channels.base import ChannelSpec, Message
 from holdfast.monitor.delivering import Delivering, Line
 from holdfast.monitor.journal import Journal
-from holdfast.monitor.notice import SECOND, NoticeSettings
+from holdfast.monitor.notice import SECOND, Escalation, NoticeSettings, Quiet, Route
 from holdfast.monitor.noticebook import Noticebook
 from holdfast.monitor.noticerows import Wanted
 from holdfast.monitor.outbox import Outbox
+from holdfast.monitor.quiet import minutes
 
 TWO = NoticeSettings(channels=("phone", "mail"))
 
@@ -72,6 +73,7 @@ class House:
             send=send,
             draw=lambda: 0.5,
             token=lambda: str(next(self._tokens)),
+            source=self.settings.source,
         )
         return [(attempt.channel, attempt.title) for attempt in delivering.deliver(seconds=60)]
 
@@ -281,6 +283,134 @@ def test_a_snapshot_is_compared_with_those_before_it_in_the_journal(house: House
     assert house.look() == []
     house.backup("ok", total_bytes=100, total_files=10)
     assert house.look() == ["raised shrunk"]
+
+
+NIGHT = NoticeSettings(channels=("phone", "mail"), quiet=Quiet(*minutes("11:00-19:00")), repeat=2 * HOUR)
+"""The tests' clock begins at 11:06 UTC: at the beginning of this night."""
+
+
+ONLY_PHONE, ONLY_FAILURES = (Route(frozenset({"failed"}), (name,)) for name in ("phone", "mail"))
+NAMES = ("mail", "phone")
+
+
+def told(house: House) -> list[tuple[str, str]]:
+    return [(channel, message.title) for channel, message in house.sent]
+
+
+def test_of_a_night_people_hear_in_the_morning_how_it_stands_and_once(house: House) -> None:
+    house.settings = NIGHT
+    house.backup("failed")
+    for _ in range(7):
+        house.look()
+        assert house.deliver() == []
+        house.clock.now += HOUR * SECOND
+    house.backup("failed", error={"message": "still away"})
+    house.clock.now += HOUR * SECOND  # 19:06
+    assert house.look() == ["counted failed"]
+    assert house.deliver() == [("phone", "Backup of docs (home) failed"), ("mail", "Backup of docs (home) failed")]
+    house.clock.now += HOUR * SECOND
+    assert house.look() == []  # two hours after somebody could hear of it
+    house.clock.now += HOUR * SECOND
+    assert house.look() == ["repeated failed"]
+    assert {title for _, title in house.deliver()} == {"Still: Backup of docs (home) failed"}
+
+
+def test_what_began_and_ended_in_the_night_is_one_message(house: House) -> None:
+    house.settings = replace(NIGHT, routes=(Route(frozenset({"failed", "recovered"}), ("phone",)), ONLY_FAILURES))
+    house.backup("failed", error={"message": "the disk is away"})
+    house.look()
+    house.clock.now += HOUR * SECOND
+    house.backup("ok")
+    house.look()
+    house.clock.now += 8 * HOUR * SECOND
+    house.deliver()
+    assert told(house) == [("mail", "Backup of docs (home) failed"), ("phone", "Over: Backup of docs (home) failed")]
+    of_failure, of_end = (message.body for _, message in house.sent)
+    assert of_failure.endswith("It is over since 2026-11-18 12:06 +00:00.")
+    assert "It lasted 60 min" in of_end and "It was: the disk is away" in of_end
+
+
+def test_a_channel_that_was_away_for_days_gets_one_message_of_each_notice(house: House) -> None:
+    house.answers["phone"] = house.answers["mail"] = Sent("away")
+    house.backup("failed")
+    for _ in range(4 * 24):
+        house.look()
+        house.deliver()
+        house.clock.now += HOUR * SECOND
+    assert house.sent == []
+    house.answers.clear()
+    house.clock.now += HOUR * SECOND
+    house.deliver()
+    assert sorted(each for each in told(house) if "channel" not in each[1]) == [
+        (name, "Backup of docs (home) failed") for name in NAMES
+    ]
+
+
+def test_nobody_is_told_that_nobody_cared_for_what_was_held_back(house: House) -> None:
+    house.settings = replace(NIGHT, escalation=Escalation(4 * HOUR, ("mail",)), routes=(ONLY_PHONE,), repeat=0.0)
+    house.backup("failed")
+    house.look()
+    house.clock.now += 8 * HOUR * SECOND
+    assert house.look() == []
+    assert house.deliver() == [("phone", "Backup of docs (home) failed")]
+    house.clock.now += 4 * HOUR * SECOND
+    assert house.look() == ["escalated failed"]
+    assert sorted(house.deliver()) == [(name, "Nobody took care: Backup of docs (home) failed") for name in NAMES]
+
+
+def test_who_was_called_in_hears_of_the_end_and_of_nothing_that_is_over_already(house: House) -> None:
+    overdue = Route(frozenset({"overdue"}), ("phone",))
+    house.settings = replace(TWO, escalation=Escalation(4 * HOUR, ("mail",)), routes=(overdue,), repeat=0.0)
+    house.backup("ok")
+    wanted = Wanted("backup", "docs", "home", HOUR)
+    house.clock.now += 20 * HOUR * SECOND  # asleep: nobody could take care meanwhile
+    assert house.look(wanted) == ["raised overdue"]
+    house.answers["phone"] = Sent("away")
+    house.deliver()
+    house.clock.now += 4 * HOUR * SECOND
+    assert "escalated overdue" in house.look(wanted)
+    house.deliver()
+    house.backup("ok")
+    assert "resolved overdue" in house.look(wanted)
+    house.answers.clear()
+    house.clock.now += HOUR * SECOND
+    house.deliver()
+    assert [(channel, title.split(" of ")[0]) for channel, title in told(house)] == [
+        ("mail", "Nobody took care: No new snapshot"),
+        ("mail", "Over: No new snapshot"),
+        ("phone", "No new snapshot"),
+    ]
+    assert "It is over since" in house.sent[-1][1].body
+
+
+def test_who_knows_is_not_reminded_by_what_waited(house: House) -> None:
+    house.backup("failed")
+    house.look()
+    house.deliver()
+    house.answers["phone"] = house.answers["mail"] = Sent("away")
+    house.clock.now += 25 * HOUR * SECOND
+    assert house.look() == ["repeated failed"]
+    assert len(house.deliver()) == 2
+    house.book.acknowledge("all", "me")
+    house.answers.clear()
+    house.clock.now += HOUR * SECOND
+    assert house.look() == [] and house.deliver() == []
+
+
+def test_another_configuration_sends_its_own_messages_and_drops_nobody_elses(house: House) -> None:
+    one, other = replace(TWO, source="one.yaml"), replace(TWO, channels=("desk",), source="other.yaml")
+    house.settings = one
+    house.backup("failed")
+    house.look()
+    house.settings = other
+    assert house.look() == [] and house.deliver() == []
+    house.settings = one
+    assert len(house.deliver()) == 2
+    house.backup("failed", vault="b")
+    house.look()
+    house.settings = replace(one, channels=("phone",))
+    assert [channel for channel, _ in house.deliver()] == ["phone"]
+    assert house.audit()[-2:] == ["failed mail", "sent phone"], "a channel that is gone is told of, and dropped"
 
 
 def test_acknowledging_by_the_beginning_of_an_id_or_all(house: House) -> None:

@@ -81,6 +81,7 @@ def _rounds(
         send=send_apart,
         draw=lambda: int.from_bytes(context.random(4), "big") / (1 << 32),
         token=lambda: context.random(8).hex(),
+        source=chosen.source,
     )
     if now:
         delivering.hurry()

@@ -104,7 +104,7 @@ class Database:
         except OSError as error:
             raise Denied(
                 f"the journal cannot be written: {self.path}.lock: {error.strerror}",
-                hint="Look at the owner and the permissions of the state folder.",
+                hint=self._whose(),
             ) from None
         try:
             self._wait(file)
@@ -153,8 +153,15 @@ class Database:
         if "full" in text:
             return NoSpace(said, hint="Free some space on the disk of the state folder.")
         if "readonly" in text or "unable to open" in text:
-            return Denied(said, hint="Look at the owner and the permissions of the state folder.")
+            return Denied(said, hint=self._whose())
         return Unavailable(said, hint="Try again.")
+
+    def _whose(self) -> str:
+        """What to do about a file that may not be used."""
+        with contextlib.suppress(OSError):
+            if os.geteuid() not in (0, os.stat(self.path).st_uid):
+                return "It belongs to another user, and a journal has one: leave 'journal' out, or use PostgreSQL."
+        return "Look at the owner and the permissions of the file, its folder, and what has its name and more."
 
     def _mark_damaged(self) -> None:
         with contextlib.suppress(OSError):

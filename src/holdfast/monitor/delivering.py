@@ -15,7 +15,7 @@ from holdfast.monitor.channels.base import ChannelSpec, Message
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.masking import mask
 from holdfast.monitor.notice import SECOND, rank
-from holdfast.monitor.noticetables import deliveries
+from holdfast.monitor.noticetables import deliveries, notices
 from holdfast.monitor.record import time_text
 
 Send = Callable[[ChannelSpec, Message], Sent]
@@ -66,7 +66,8 @@ class Delivering:
 
     A delivery is claimed in one transaction, sent, and settled in another one. Whoever dies in between leaves a lease
     that ends; then the message is sent again: at least once, and once unless that happens. ``draw`` gives numbers from
-    0 up to 1, ``token`` makes a name that nobody else has.
+    0 up to 1, ``token`` makes a name that nobody else has. What another configuration than ``source`` wants told is for
+    that one to send.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Delivering:
         send: Send,
         draw: Callable[[], float],
         token: Callable[[], str],
+        source: str = "",
     ) -> None:
         self._journal = journal
         self._lines = lines
@@ -87,12 +89,14 @@ class Delivering:
         self._send = send
         self._draw = draw
         self._token = token
+        self._source = source
         self._specs: dict[str, ChannelSpec | Sent] = {}
 
     def deliver(self, *, seconds: float, stop: Callable[[], bool] = lambda: False) -> list[Attempt]:
         """Send all that is due, one after the other; none is begun after ``seconds`` or once ``stop()`` is true."""
         until = self._clock.monotonic() + seconds
         attempts = []
+        self._drop_gone()
         while self._clock.monotonic() < until and not stop():
             claim = self._claim()
             if claim is None:
@@ -124,9 +128,6 @@ class Delivering:
         now = self._clock.now_ns()
         with self._journal.transaction() as connection:
             while (first := self._first(connection, now)) is not None:
-                if first.channel not in self._lines:
-                    self._drop(connection, first)
-                    continue
                 line = self._lines[first.channel]
                 rows = self._due(connection, now, first.channel)
                 if self._must_wait(connection, now, first.channel, line.rate, rows):
@@ -147,6 +148,7 @@ class Delivering:
             deliveries.c.state == "waiting",
             deliveries.c.due_ns <= now,
             deliveries.c.leased_until_ns <= now,
+            deliveries.c.channel.in_(self._lines),
         )
 
     def _first(self, connection: sa.Connection, now: int) -> sa.Row[Any] | None:
@@ -178,6 +180,22 @@ class Delivering:
         seqs = [row.seq for row in rows]
         connection.execute(sa.update(deliveries).where(deliveries.c.seq.in_(seqs)), {"due_ns": later})
         return True
+
+    def _drop_gone(self) -> None:
+        """Take out of the line what is for channels that the configuration has no more. Those of another configuration
+        are not ours to judge; but for ever nothing waits."""
+        now = self._clock.now_ns()
+        gone = (
+            sa.select(deliveries, notices.c.data)
+            .outerjoin(notices, notices.c.id == deliveries.c.notice)
+            .where(deliveries.c.host == self._host, deliveries.c.state == "waiting")
+            .where(deliveries.c.leased_until_ns <= now, deliveries.c.channel.not_in(self._lines))
+        )
+        with self._journal.transaction() as connection:
+            for row in connection.execute(gone).all():
+                is_ours = (row.data or {}).get("source", self._source) == self._source
+                if is_ours or now - row.created_ns >= GIVE_UP:
+                    self._drop(connection, row)
 
     def _drop(self, connection: sa.Connection, row: sa.Row[Any]) -> None:
         values = {"state": "dropped", "ended_ns": self._clock.now_ns()}

@@ -12,6 +12,7 @@ from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.events import Fact
 from holdfast.monitor.journal import Journal
+from holdfast.monitor.lining import put_in_line, refresh, spare
 from holdfast.monitor.masking import mask
 from holdfast.monitor.notice import Decisions, Notice, NoticeSettings, Step
 from holdfast.monitor.noticerows import (
@@ -26,7 +27,7 @@ from holdfast.monitor.noticerows import (
 )
 from holdfast.monitor.noticetables import deliveries, notices
 from holdfast.monitor.rules import decide
-from holdfast.monitor.wording import body_of, sentence_of, title_of
+from holdfast.monitor.wording import sentence_of
 
 _FACTS = {
     "raised": "notice.raised",
@@ -111,6 +112,7 @@ class Noticebook:
                     continue
                 notice = replace(notice, acknowledged_ns=self._clock.now_ns(), acknowledged_by=by)
                 save(connection, self._host, notice)
+                spare(connection, self._host, notice, self._clock.now_ns())
                 data = {"notice": notice.id, "rule": notice.rule, "subject": notice.subject, "by": by}
                 self._record(connection, "notice.acknowledged", f"Acknowledged: {notice.title}", "info", data, notice)
                 known.append(notice)
@@ -138,29 +140,12 @@ class Noticebook:
         notice = replace(step.notice, title=mask(step.notice.title), message=mask(step.notice.message))
         step = replace(step, notice=notice)
         save(connection, self._host, notice)
-        if step.action == "counted":
-            return
         now = self._clock.now_ns()
+        if step.action == "counted":
+            refresh(connection, self._host, notice, now, settings.offset)
+            return
         level = "info" if step.action == "resolved" else notice.level
-        title = title_of(step)
-        body = body_of(step, self._host, settings.offset)
-        for tell in step.tells:
-            row = {
-                "host": self._host,
-                "notice": notice.id,
-                "channel": tell.channel,
-                "action": step.action,
-                "level": level,
-                "title": title,
-                "body": body,
-                "created_ns": now,
-                "due_ns": tell.due_ns,
-                "attempts": 0,
-                "state": "waiting",
-                "lease": "",
-                "leased_until_ns": 0,
-            }
-            connection.execute(sa.insert(deliveries), row)
+        put_in_line(connection, self._host, step, now, settings.offset)
         data = {
             "notice": notice.id,
             "rule": notice.rule,

@@ -71,7 +71,8 @@ deliveries = Table(
     Index("deliveries_ended", "channel", "ended_ns"),
     sqlite_autoincrement=True,
 )
-"""What is to be told to whom: ``waiting``, then ``sent``, ``failed`` (given up) or ``dropped`` (its channel is gone).
+"""What is to be told to whom: ``waiting``, then ``sent``, ``failed`` (given up), ``dropped`` (its channel is gone)
+or ``replaced`` (by a newer message about the same notice, before anybody got it).
 Whoever sends one holds its ``lease`` until ``leased_until_ns``; after that somebody else may."""
 
 expected = Table(

@@ -29,6 +29,9 @@ from holdfast.monitor.observing import Observer, Past
 from holdfast.monitor.quiet import first_loud
 from holdfast.monitor.record import Record
 
+FIRST_TOLD = "first_told_ns"
+"""The member of a notice's data that says when it was first decided that people be told."""
+
 
 def decide(
     records: Sequence[Record],
@@ -154,14 +157,14 @@ class _Book:
         elif deep and not observation.data.get("deep"):
             return  # it was found by reading what this look did not read
         elif notice.tells and observation.state == "good":
-            channels = channels_for("recovered", notice.plan, self._settings, but=str(notice.data.get("channel", "")))
-            self._end("resolved", notice, observation.at_ns, channels)
+            self._end("resolved", notice, observation.at_ns, self._hear_of_end(notice))
         else:
             self._end("closed", notice, observation.at_ns)
 
     def _tell(self, action: str, notice: Notice, channels: Sequence[str]) -> None:
         tells = self._tells(notice, channels)
         told = replace(notice, tells=notice.tells + bool(tells), told_ns=self._now, told_times=notice.times)
+        told = replace(told, data={FIRST_TOLD: self._now, "source": self._settings.source, **told.data})
         self._keep(action, told, tells)
 
     def _keep(self, action: str, notice: Notice, tells: tuple[Tell, ...] = ()) -> None:
@@ -176,6 +179,14 @@ class _Book:
     def _tells(self, notice: Notice, channels: Sequence[str]) -> tuple[Tell, ...]:
         due = when_told(notice.level, self._now, self._settings)
         return tuple(Tell(channel, due) for channel in channels)
+
+    def _hear_of_end(self, notice: Notice) -> tuple[str, ...]:
+        """Who wants to, and whoever was told because nobody took care."""
+        wanted = channels_for("recovered", notice.plan, self._settings, but=str(notice.data.get("channel", "")))
+        escalation = self._settings.escalation
+        if escalation is None or notice.escalated_ns is None:
+            return wanted
+        return tuple(name for name in self._settings.channels if name in {*wanted, *escalation.to})
 
     def _channels(self, notice: Notice) -> tuple[str, ...]:
         return channels_for(notice.rule, notice.plan, self._settings, but=str(notice.data.get("channel", "")))
@@ -217,22 +228,29 @@ def when_told(level: str, now_ns: int, settings: NoticeSettings) -> int:
 
 
 def repeat_due(notice: Notice, settings: NoticeSettings) -> int | None:
-    """When ``notice`` is told again, unless it is over by then; None: never. An event only if it happened again."""
+    """When ``notice`` is told again, unless it is over by then; None: never. An event only if it happened again.
+
+    What is held back in quiet hours was not told before their end.
+    """
     if not settings.repeat or notice.acknowledged_ns is not None:
         return None
     if notice.state == "event" and notice.times == notice.told_times:
         return None
-    return notice.told_ns + _ns(settings.repeat)
+    return when_told(notice.level, notice.told_ns, settings) + _ns(settings.repeat)
 
 
 def escalation_due(notice: Notice, settings: NoticeSettings) -> int | None:
-    """When more people are told of ``notice``, unless somebody acknowledges it before; None: never (again)."""
+    """When more people are told of ``notice``, unless somebody acknowledges it before; None: never (again).
+
+    Nobody could care before: the time begins when people could first hear of it, and not while a message is held back
+    or, of what is overdue, while this machine slept.
+    """
     escalation = settings.escalation
     if escalation is None or notice.acknowledged_ns is not None or notice.escalated_ns is not None:
         return None
     if rank(notice.level) < rank(escalation.level):
         return None
-    return notice.opened_ns + _ns(escalation.after)
+    return when_told(notice.level, int(notice.data.get(FIRST_TOLD, notice.opened_ns)), settings) + _ns(escalation.after)
 
 
 def _overdue(

@@ -32,7 +32,8 @@ def body_of(step: Step, host: str, offset: Callable[[int], int]) -> str:
     notice = step.notice
     if step.action == "resolved":
         lasted = duration_text(((notice.resolved_ns or notice.opened_ns) - notice.opened_ns) / SECOND)
-        return f"It lasted {lasted}, from {local_text(notice.opened_ns, offset)}. On {host}."
+        over = f"It lasted {lasted}, from {local_text(notice.opened_ns, offset)}. On {host}."
+        return f"{over}\nIt was: {notice.message.splitlines()[0]}" if notice.message else over
     if notice.rule == "digest":
         return notice.message
     lines = [notice.message] if notice.message else []
