@@ -90,12 +90,15 @@ def test_cron_gets_our_lines_and_keeps_its_own(cron: User) -> None:
     assert text.startswith(OTHERS) and text.count(b">>> holdfast") == 1
     lines = text[len(OTHERS) :].decode().splitlines()
     assert [line.split(" fire ")[1].split()[0] for line in lines if " fire " in line] == [
-        *("backup:documents", "copy:documents:cloud", "check:documents", "prune:home", "health", "report", "notices"),
+        *("backup:documents", "copy:documents:cloud", "check:documents", "prune:home", "health", "report"),
     ]
     assert sum("schedule catch-up" in line for line in lines) == 2 and any(line.startswith("@reboot") for line in lines)
     again = cron("schedule", "install", "--backend", "cron")
     assert again.returncode == 0 and "nothing to change" in again.stdout
     assert cron.machine.crontab.read_bytes() == text
+    cron.file.write_text(TEXT + "notify: {channels: {desk: desktop}}\n")
+    assert cron("schedule", "install", "--backend", "cron").returncode == 0
+    assert b"fire notices\n" in cron.machine.crontab.read_bytes(), "somebody is to be told what is overdue"
     gone = cron("schedule", "uninstall")
     assert gone.returncode == 0 and cron.machine.crontab.read_bytes() == OTHERS
     assert "Nothing is installed" in cron("schedule", "uninstall").stdout
@@ -109,7 +112,7 @@ def test_a_line_of_cron_does_what_it_says(cron: User) -> None:
     assert line.startswith("10 2 * * * ")
     words = line.split(" ", 5)[5].replace("\\%", "%").rsplit(" --wait ", 1)[0]
     kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-    environ = {"HOME": str(cron.home), "PATH": "/usr/bin:/bin", **kept}
+    environ = {"HOME": "/another", "PATH": "/usr/bin:/bin", **kept}
     done = subprocess.run(["/bin/sh", "-c", words], env=environ, cwd="/", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "cron mails whatever is printed"
     events = cron.events("snapshots", "--vault", "home")
@@ -178,7 +181,7 @@ def test_systemd_gets_units_and_is_asked_whether_they_count(user: User) -> None:
     assert user("schedule", "install", "--backend", "systemd").returncode == 0
     folder = user.home / ".config" / "systemd" / "user"
     units = sorted(path.name for path in folder.iterdir())
-    assert len(units) == 14
+    assert len(units) == 12
     service = next(path for path in folder.iterdir() if path.name.endswith("-backup:documents.service")).read_text()
     command = next(line for line in service.splitlines() if line.startswith("ExecStart="))[len("ExecStart=") :]
     words = shlex.split(command.replace("%%", "%"))
@@ -190,7 +193,7 @@ def test_systemd_gets_units_and_is_asked_whether_they_count(user: User) -> None:
     user.file.write_text(TEXT.replace('    check: {schedule: "0 4 * * sun", read_data: 5%}\n', ""))
     assert "is not what the configuration says now" in user("schedule", "list").stderr
     assert user("schedule", "install", "--backend", "systemd").returncode == 0
-    assert len(list(folder.iterdir())) == 12
+    assert len(list(folder.iterdir())) == 10
     assert user.events("schedule", "list")[-1]["drift"] is None
     assert user("schedule", "uninstall").returncode == 0
     assert not list(folder.iterdir())
@@ -211,7 +214,7 @@ def test_launchd_gets_agents(user: User) -> None:
     assert user("schedule", "install", "--backend", "launchd").returncode == 0
     folder = user.home / "Library" / "LaunchAgents"
     agents = {path.name: plistlib.loads(path.read_bytes()) for path in folder.iterdir()}
-    assert len(agents) == 8 and all(name == f"{agent['Label']}.plist" for name, agent in agents.items())
+    assert len(agents) == 7 and all(name == f"{agent['Label']}.plist" for name, agent in agents.items())
     backup = next(agent for name, agent in agents.items() if "backup" in name)
     assert backup["StartCalendarInterval"] == [{"Minute": 10, "Hour": 2}] and backup["LowPriorityIO"] is True
     catching = next(agent for name, agent in agents.items() if "catch-up" in name)

@@ -12,10 +12,10 @@ import pytest
 
 from holdfast.app.context import Context
 from holdfast.app.fire import fire, missed
+from holdfast.app.journal import open_journal
 from holdfast.app.schedules import Installed, _remember, state_folder, upcoming
 from holdfast.config.locate import Configured
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.events import Event, Fact
 
 NS = 1_000_000_000
 TEXT = """
@@ -105,15 +105,16 @@ def test_a_damaged_stamp_counts_as_none(context: Context) -> None:
 def test_what_still_runs_is_not_started_again(context: Context) -> None:
     folder = state_folder(context)
     folder.mkdir(parents=True)
-    told: list[Event] = []
     held = os.open(folder / "backup:documents.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        fired = fire(replace(context, emit=told.append), "backup:documents")
+        fired = fire(context, "backup:documents")
     finally:
         os.close(held)
     assert fired.exit_code is None
-    assert [event.kind for event in told if isinstance(event, Fact)] == ["schedule.overlap"]
+    with open_journal(context) as journal:
+        [kept] = journal.facts(kinds=["schedule.overlap"])
+    assert (kept.plan, kept.data) == ("documents", {"name": "backup:documents"})
     assert not (folder / "backup:documents.last").exists()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.app.context import Context
+from holdfast.app.recording import note_alone
 from holdfast.app.schedules import Work, installed, state_folder, works, zone
 from holdfast.files.whole import cannot_write, replace_file
 from holdfast.jobs.schedule import SECOND, is_missed, next_fire
@@ -54,7 +55,10 @@ def fire(context: Context, name: str, *, wait: float = 0.0) -> Fired:
     folder = state_folder(context)
     with _alone(folder, work) as is_alone:
         if not is_alone:
-            context.emit(Fact("schedule.overlap", f"{work.name} is still running from its last start.", "warning"))
+            message = f"{work.name} is still running from its last start."
+            note_alone(
+                context, Fact("schedule.overlap", message, "warning", {"name": work.name}), "schedule", work.plan
+            )
             return Fired(work, None, "")
         _stamp(folder, work, context.clock.now_ns())
         _pause(context, wait)

@@ -181,6 +181,14 @@ def note(context: Context, fact: Fact) -> None:
         context.emit.keep(fact)
 
 
+def note_alone(context: Context, fact: Fact, operation: str, plan: str = "") -> None:
+    """Keep ``fact``, which belongs to no run, and show it to nobody."""
+    where = {"run": "", "operation": operation, "plan": plan, "vault": ""}
+    record = _outbox(context).append(fact, **where)
+    if context.recorder.log is not None:
+        context.recorder.log.log_fact(fact, **where, at_ns=None if record is None else record.at_ns)
+
+
 def label(context: Context) -> str:
     """What the context's vault is called in records: its configured name, else its location without passwords."""
     named = context.named

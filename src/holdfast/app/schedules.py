@@ -86,7 +86,9 @@ def works(settings: Settings) -> tuple[Work, ...]:
         ("report", "make and send the daily report", schedules.report, ("report", "--send", "--quiet")),
         ("notices", "tell what is overdue", schedules.notices, ("notify", "send", "--quiet")),
     ):
-        if when != "off":
+        # Where nobody is to be told anything, 'notify send' only says so, and cron would mail that 96 times a day.
+        is_idle = name == "notices" and not settings.loaded.configuration.notify.channels
+        if when != "off" and not is_idle:
             found.append(Work(name, about, when, (command,)))
     return tuple(found)
 
@@ -266,7 +268,18 @@ def _mark(path: Path) -> str:
 
 
 def _carried(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((name, environ[name]) for name in _CARRIED if environ.get(name)))
+    names = (*_CARRIED, *(("HOME",) if environ.get("HOME") != _home_of_timers() else ()))
+    return tuple(sorted((name, environ[name]) for name in names if environ.get(name)))
+
+
+def _home_of_timers() -> str | None:
+    """Where timers think that whoever runs this is at home: sudo, and people, often mean another place."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return None
 
 
 def _record(context: Context, settings: Settings) -> Path:
@@ -307,7 +320,9 @@ def _passwords(context: Context, settings: Settings, every: tuple[Work, ...]) ->
 
 def _try_command(owner: Owner, environ: tuple[tuple[str, str], ...]) -> None:
     """Run the program as a timer would, in a bare environment, up to reading its configuration."""
-    kept = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("USER", "LOGNAME") if name in os.environ}
+    home = _home_of_timers()
+    kept |= {"HOME": home} if home else {}
     words = (*owner.catch_up.words[: owner.catch_up.words.index("schedule")], "config", "check", "--quiet")
     try:
         done = subprocess.run(

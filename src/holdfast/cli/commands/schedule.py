@@ -179,6 +179,8 @@ def _tell(here: Session, fired: Fired) -> int:
         here.console.warn(f"{fired.work.name} ended with exit code {fired.exit_code}. It said:")
         for line in fired.output.splitlines():
             here.console.remark(text.lines(line))
+    if fired.exit_code is None and here.context.ask is not None:  # else cron would mail it
+        here.console.remark(f"{fired.work.name} is still running from its last start.")
     here.console.event("fired", name=fired.work.name, exit_code=fired.exit_code, output=fired.output)
     return fired.exit_code or 0
 
