@@ -133,6 +133,9 @@ def test_a_versioned_vault_has_no_snapshot_of_a_day_on_which_nothing_changed(
     assert done.returncode == 0, done.stdout
     missed = later("+4d", "health", "--only", "days")
     assert missed.returncode == 1 and b"no snapshot of 1 day" in missed.stdout
+    assert later("+4d", "backup", "docs").returncode == 0
+    made_up = later("+4d", "health", "--only", "days")
+    assert made_up.returncode == 0 and b"warn  days:docs/disk  no snapshot of 1 day" in made_up.stdout
 
 
 def test_a_clock_that_went_back_is_told(cli, configured, need) -> None:

@@ -299,6 +299,20 @@ def test_status_shows_problems_first(cli, plan, documents: Path, tmp_path: Path)
     assert failed["last_success"]["outcome"] == "ok"
 
 
+def test_status_says_what_a_backup_left_out(cli, documents: Path, tmp_path: Path) -> None:
+    (cli.home / "holdfast.yaml").write_text(
+        f"vaults: {{disk: {{location: {tmp_path}/mirror, kind: mirror}}}}\n"
+        f"plans: {{docs: {{paths: [{documents}, {tmp_path}/nowhere], to: [disk]}}}}\n"
+    )
+    for words, code in ((("init", "disk"), 0), (("backup", "docs"), 3)):
+        assert cli(*words, "--config", "holdfast.yaml").code == code
+    shown = cli("status", "--config", "holdfast.yaml").out
+    assert "the last backup is not whole: 1 item could not be saved; 3 files kept" in shown
+    assert "last good   less than a minute ago (" in shown and ", not whole)" in shown
+    [whole] = [run for run in runs(cli, "--config", "holdfast.yaml", "--plan", "docs") if not run["vault"]]
+    assert whole["message"] == "saved into 1 of 1 vault; 1 item could not be saved"
+
+
 def test_status_shows_this_machine_and_watched_commands(cli, plan) -> None:
     plan()
     for host, name, operation, outcome in (
@@ -310,7 +324,7 @@ def test_status_shows_this_machine_and_watched_commands(cli, plan) -> None:
         finished = Fact("run.finished", "exit code 3", "info", {"outcome": outcome, "seconds": 1.0})
         outbox.append(finished, run=new_id(time.time_ns(), os.urandom), operation=operation, plan=name)
     done = cli("status")
-    assert "nightly  (command)" in done.out and "its last run: failed, exit code 3" in done.out
+    assert "nightly  (command)" in done.out and "the last run failed: exit code 3" in done.out
     assert "it was never backed up" in done.out and "other" not in done.out
     assert {run["host"] for run in runs(cli, "--host", "elsewhere")} == {"elsewhere"}
     assert "elsewhere" in cli("history").out

@@ -42,6 +42,17 @@ def test_a_backup_counts_with_its_size_its_duration_and_its_snapshot(told: Told)
     assert value(seen, "last_run_ok", vault="home") == 1
 
 
+def test_a_mirror_holds_one_snapshot_of_each_plan(told: Told) -> None:
+    for name, size in (("aa", 10), ("bb", 30)):
+        told.run("backup", plan="docs", vault="disk", kind="mirror", snapshot=name, total_bytes=size)
+        told.run("backup", plan="tunes", vault="disk", kind="mirror", snapshot=name * 2, total_bytes=size)
+        told.clock.sleep(100)
+    seen = told.series()
+    for plan in ("docs", "tunes"):
+        assert value(seen, "snapshots", plan=plan) == 1 and value(seen, "snapshots_size_bytes", plan=plan) == 30
+        assert value(seen, "snapshot_oldest_age_seconds", plan=plan) == 100
+
+
 def test_every_operation_has_its_counter(told: Told) -> None:
     told.run("check", "failed", vault="home")
     told.run("restore", vault="home")

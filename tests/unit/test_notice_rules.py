@@ -290,7 +290,7 @@ def test_one_old_backup_is_told_by_the_rule_overdue_and_not_by_health_as_well() 
     assert life.told(28 * HOUR, checked(age=OLD, key={})) == [("raised", "health", "phone")]
     health = next(notice for notice in life.open if notice.rule == "health")
     assert health.title == "Health: key"
-    assert health.message.splitlines() == ["key: bad", "What else fails has notices of its own: age"]
+    assert health.message.splitlines() == ["key: bad", "What else fails is told apart: age"]
     assert life.told(29 * HOUR, checked(age=OLD)) == [("resolved", "health", "phone")]
 
 

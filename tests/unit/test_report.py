@@ -88,6 +88,11 @@ def test_a_plan_over_two_vaults_counts_once_each(past: Past) -> None:
     assert [failure.message for failure in found.failures] == ["no network"]
 
 
+def test_what_health_finds_is_no_failed_run(past: Past) -> None:
+    past.run(NOW - HOUR, "health", plan="", vault="", outcome="failed", message="Health: 1 check fails: clock")
+    assert report(past).failures == ()
+
+
 def test_a_plan_that_was_refused_as_a_whole_is_told(past: Past) -> None:
     past.run(NOW - HOUR, vault="", outcome="failed", message="the hook 1 before the backup failed")
     assert [failure.message for failure in report(past).failures] == ["the hook 1 before the backup failed"]

@@ -74,6 +74,8 @@ def of_plan(result: PlanResult) -> Ending:
         "hooks_failed": result.hooks_failed,
         "problems": sum(len(run.result.summary.problems) for run in result.vaults if run.result is not None),
     }
+    if data["problems"]:
+        message += f"; {plural(data['problems'], 'item')} could not be saved"
     error = result.refused or next((run.error for run in result.vaults if run.error is not None), None)
     if error is not None:
         code, hint = getattr(error, "code", "internal"), getattr(error, "hint", "")

@@ -130,9 +130,12 @@ def _days(scene: Scene, watched: Watched) -> Finding:
     action = f"holdfast history --plan {watched.plan.name}"
     if not yesterday:
         return warned(message, action)
-    # A snapshot that was made and is gone is no lateness.
-    late = scene.past is not None and by_journal.isdisjoint(missing)
-    return failed(message, action, twin=_overdue(watched) if late else None)
+    if today - 1 in by_journal:
+        return failed(message, action)  # it was made, and is gone
+    last_ns = _last_good(scene, watched)
+    if last_ns is not None and scene.age(last_ns) <= watched.every:
+        return warned(message, action)  # there is one since
+    return failed(message, action, twin=_overdue(watched))
 
 
 def uncovered(today: int, days: int, by_vault: AbstractSet[int], by_journal: AbstractSet[int], keeps: int) -> list[int]:

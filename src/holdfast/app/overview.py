@@ -149,7 +149,7 @@ def _commands(journal: Journal, now: int) -> list[Standing]:
         ended = [run for run in runs if run.finished_ns is not None]
         success = next((run for run in ended if run.outcome in _GOOD), None)
         last = ended[0] if ended else None
-        failed = last is not None and last.outcome != "ok"
+        problems = _of_runs([last], {}, "run") if last is not None else []
         found.append(
             Standing(
                 name,
@@ -158,7 +158,7 @@ def _commands(journal: Journal, now: int) -> list[Standing]:
                 success=success,
                 running=next((run for run in runs[:1] if run.finished_ns is None), None),
                 age_ns=None if success is None or success.finished_ns is None else max(0, now - success.finished_ns),
-                problems=(f"its last run: {last.outcome}, {last.message}",) if last is not None and failed else (),
+                problems=tuple(problems),
                 is_command=True,
             )
         )
@@ -180,23 +180,24 @@ def _every_ns(settings: Settings, name: str) -> int | None:
     return None if expect is None or expect.every is None else int(seconds(expect.every) * 1e9)
 
 
-def _of_runs(ended: Sequence[RunRow], parts: dict[str, list[RunRow]]) -> list[str]:
+def _of_runs(ended: Sequence[RunRow], parts: dict[str, list[RunRow]], noun: str = "backup") -> list[str]:
     last = ended[0] if ended else None
     if last is None or last.outcome == "ok":
         return []
     if last.outcome == "cancelled":
-        return [f"the last backup was cancelled: {last.message}"]
+        return [f"the last {noun} was cancelled: {last.message}"]
     found = []
-    for label, runs in parts.items() if len(parts) > 1 else ():
+    for label, runs in parts.items():
         part = next((run for run in runs if run.parent == last.id), None)
+        into = f" into {label}" if len(parts) > 1 else ""
         if part is not None and part.outcome == "failed":
-            found.append(f"the last backup into {label} failed: {part.message}")
+            found.append(f"the last backup{into} failed: {part.message}")
         elif part is not None and part.outcome == "partial":
-            found.append(f"the last backup into {label} is not whole: {part.message}")
-    if found:
+            found.append(f"the last backup{into} is not whole: {part.message}")
+    if found and not last.data.get("hooks_failed"):
         return found
     words = "failed" if last.outcome == "failed" else "is not whole"
-    return [f"the last backup {words}: {last.message}"]
+    return [f"the last {noun} {words}: {last.message}"]
 
 
 def _of_age(age: int | None, every: int | None, began: bool) -> list[str]:
@@ -226,8 +227,10 @@ def _sizes(runs: Sequence[RunRow]) -> tuple[int, ...]:
 
 
 def in_words(ns: int) -> str:
-    """A length of time as people say it: ``40 min``, ``26 h``, ``3 days``."""
+    """A length of time as people say it: ``less than a minute``, ``40 min``, ``26 h``, ``3 days``."""
     minutes = ns // 60_000_000_000
+    if not minutes:
+        return "less than a minute"
     if minutes < 100:
         return f"{minutes} min"
     if minutes < 48 * 60:

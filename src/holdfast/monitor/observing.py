@@ -219,7 +219,7 @@ class Observer:
                 lines.append(f"-> {check['action']}")
         if elsewhere:
             names = ", ".join(str(check.get("name")) for check in elsewhere)
-            lines.append(f"What else fails has notices of its own: {names}")
+            lines.append(f"What else fails is told apart: {names}")
         items = tuple(str(check.get("name")) for check in own)
         title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
         yield _bad(record, "health", "health", level, title, "\n".join(lines), items=items)

@@ -104,7 +104,9 @@ def _lines(standing: Standing, now: int) -> Iterator[tuple[str, str]]:
         yield "last good", "none yet"
     elif standing.age_ns is not None and standing.success.finished_ns is not None:
         expected = f", one expected every {in_words(standing.every_ns)}" if standing.every_ns is not None else ""
-        yield "last good", f"{in_words(standing.age_ns)} ago ({text.moment(standing.success.finished_ns)}){expected}"
+        whole = "" if standing.success.outcome == "ok" else ", not whole"
+        when = f"{text.moment(standing.success.finished_ns)}{whole}"
+        yield "last good", f"{in_words(standing.age_ns)} ago ({when}){expected}"
     if standing.sizes:
         trend = _trend(standing.sizes)
         yield "size", f"{text.size(standing.sizes[-1])}{'  ' + trend if trend else ''}"
@@ -128,7 +130,7 @@ def _trend(sizes: tuple[int, ...]) -> str:
     bars = _BARS if "utf" in (sys.stdout.encoding or "").lower() else _ASCII_BARS
     least, most = min(sizes), max(sizes)
     drawn = "".join(bars[(size - least) * 7 // (most - least)] if most > least else bars[3] for size in sizes)
-    return f"{drawn}  ({text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} ago)"
+    return f"{drawn}  (was {text.size(sizes[0])} {text.plural(len(sizes) - 1, 'backup')} ago)"
 
 
 def _fields(standing: Standing) -> dict[str, Any]:

@@ -226,6 +226,8 @@ def _backup(counts: Counts, record: Record, where: dict[str, str]) -> None:
     size = _number(data, "total_bytes") or 0
     counts.put("snapshot_bytes", size, **where)
     counts.put("snapshot_files", _number(data, "total_files") or 0, **where)
+    if data.get("kind") == "mirror":  # what a run made there takes the place of what the last one did
+        snapshot = f"{where['plan']}@{where['host']}"
     made = Snapshot("made", where["vault"], snapshot, where["plan"], where["host"], record.at_ns, int(size))
     counts.snapshots.append(made)
 

@@ -129,8 +129,9 @@ def _earlier(runs: Sequence[RunRow], compared: int) -> Earlier | None:
 
 
 def _failures(history: History, runs: Sequence[RunRow]) -> list[Failure]:
-    """Newest first. A run that holds others counts where none of those tells why it failed."""
-    bad = [run for run in runs if run.outcome in ("failed", "partial")]
+    """Newest first. A run that holds others counts where none of those tells why it failed. What health finds has a
+    section of its own: that it found something is no failure of the look."""
+    bad = [run for run in runs if run.outcome in ("failed", "partial") and run.operation != "health"]
     told = {run.parent for run in bad if run.parent}
     bad = [run for run in reversed(bad) if run.id not in told]
     return [_failure(history, run, items=place < SHOWN_FAILURES) for place, run in enumerate(bad)]
