@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import HoldfastError, NotFound, Unsupported
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,6 +12,7 @@ from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked, NoSpace
 from holdfast.kernel.events import Emit, Event, Fact
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.monitor.outbox import Outbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from stat import S_IFMT
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from holdfast.format.time import format_second, parse_time
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.ids import BlobId
 from holdfast.kernel.native import native as _native
+from holdfast.kernel.values import dataclass
 
 _WHAT = "a node of a tree"
 _SECOND = 1_000_000_000

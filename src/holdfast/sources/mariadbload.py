@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.sources.mariadb import Server, program, query
 from holdfast.sources.mariadbswap import identifier, literal, swap
 from holdfast.sources.program import running

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.sources.postgres import Server, query, tool, version
 from holdfast.sources.program import running
 

@@ -11,12 +11,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from holdfast.files.scratch import scratch_folder
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import HoldfastError, NoSpace, NotFound, Unavailable
+from holdfast.kernel.values import dataclass
 
 _LONGEST_PATH = 70
 """Of the folder for a socket, in bytes. A socket's whole path has at most 107 (104 on macOS)."""
