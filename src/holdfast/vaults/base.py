@@ -165,6 +165,8 @@ class RestoreOptions:
     ``verify`` reads every written file back from the disk as well. ``owner`` restores owner and group (True: a failure
     is a problem; False: the files belong to who restores; None: owner and group as root, else the group if possible).
     ``proving`` reads every file back as it is written, and compares it, which costs less than ``verify``.
+    ``transient``: nobody looks at the target before the restore has ended, nor after a crash, so small files may get
+    their names as they are made, which spares a twentieth of the time.
     """
 
     target: bytes
@@ -180,6 +182,7 @@ class RestoreOptions:
     owner: bool | None = None
     workers: int | None = None
     proving: Proving | None = None
+    transient: bool = False
 
 
 @dataclass(slots=True)
