@@ -94,7 +94,7 @@ def find(
         if chosen:
             among = [find_snapshot(there.snapshots, text, wanted) for text in chosen]
         else:
-            among = [snapshot for snapshot in reversed(there.snapshots) if wanted.matches(snapshot)]
+            among = [snapshot for snapshot in reversed(there.snapshots) if wanted.fitting(snapshot)]
         yield from search(there.browser, among, criteria, cancel=context.cancel)
 
 

@@ -178,9 +178,9 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
     plan = request.plan
     if plan is not None and request.snapshot in ("latest", "random"):
         host = (plan.host or hostname(),)
-        if vault.kind == "mirror":  # its one snapshot has the tags of the last run, of whatever plan
+        if vault.kind == "mirror":  # whichever plan brought it: what is there counts
             own = SnapshotFilter(hosts=host)
-            snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot) and _holds(snapshot, plan)]
+            snapshots = [snapshot for snapshot in snapshots if own.fitting(snapshot) and _holds(snapshot, plan)]
         else:
             own = SnapshotFilter(hosts=host, tags=(frozenset({plan.mark}),))
             snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot)]

@@ -224,6 +224,7 @@ def _fact(document: dict[str, Any], result: HealthResult) -> Fact:
     told = sorted(document["checks"], key=lambda each: order.index(each["result"]))
     checks = [
         {name: str(each.get(name, ""))[:300] for name in ("name", "result", "severity", "message", "action")}
+        | ({"notice": each["notice"]} if isinstance(each.get("notice"), dict) else {})
         if each["result"] in ("fail", "warn") or len(told) <= 60
         else {"name": each["name"], "result": each["result"]}
         for each in told

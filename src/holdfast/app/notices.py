@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.monitor.delivering import Attempt
     from holdfast.monitor.journal import Journal
-    from holdfast.monitor.noticebook import Noticebook
+    from holdfast.monitor.noticebook import Acknowledged, Noticebook
     from holdfast.monitor.noticerows import Wanted
 
 _ROUNDS = 3
@@ -142,7 +142,7 @@ def list_notices(context: Context, *, everything: int = 0) -> list[Notice]:
         return book.recent(everything) if everything else book.open()
 
 
-def acknowledge(context: Context, prefix: str) -> list[Notice]:
+def acknowledge(context: Context, prefix: str) -> Acknowledged:
     """Say that somebody knows of a notice (by the beginning of its id), of ``all``, or, for "", of the only one.
 
     It is then neither repeated nor escalated until it gets worse. Raises ``NotFound``, ``Invalid``.

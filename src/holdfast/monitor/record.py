@@ -21,6 +21,9 @@ MESSAGE_LIMIT = 4096
 
 LEVELS = ("info", "warning", "error", "critical")
 
+REFUSED = "refused"
+"""The outcome of a run that was a mistake of the person who asked for it: it counts nowhere."""
+
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

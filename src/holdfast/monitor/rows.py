@@ -35,7 +35,7 @@ _INSERT = {
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """One run. ``finished_ns`` is None and ``outcome`` empty while it is running; then ``outcome`` is ``ok``,
-    ``partial``, ``failed`` or ``cancelled``, and ``data`` is that of ``run.finished``."""
+    ``partial``, ``failed``, ``cancelled`` or ``refused``, and ``data`` is that of ``run.finished``."""
 
     id: str
     operation: str
