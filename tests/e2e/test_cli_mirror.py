@@ -189,3 +189,10 @@ def test_names_that_are_not_text_in_the_output(cli, documents: Path, mirror: Pat
     new = [event["data"] for event in done.events if event.get("kind") == "item.new"]
     assert any("path_base64" in data for data in new)
     assert json.loads(done.out.splitlines()[-1])["files_new"] == 4
+
+
+def test_a_mirror_that_nothing_was_saved_into_is_not_damaged(cli, mirror: Path) -> None:
+    done = cli("check", "--vault", mirror)
+    assert done.code == 0 and "No damage found" in done.out, done
+    (mirror / "file").write_text("what nobody knows the hash of")
+    assert cli("check", "--vault", mirror).code == 13

@@ -57,7 +57,9 @@ class Checker:
         try:
             wrong = self._state.check()
             if self._state.is_new:
-                self._add("state.missing", "the state index of the mirror is missing", ())
+                # A mirror that no backup filled yet has none either.
+                if self._here.look(b"")[0]:
+                    self._add("state.missing", "the state index of the mirror is missing", ())
             elif wrong:
                 self._add("state.corrupt", f"the state index of the mirror is damaged: {wrong}", ())
             else:
