@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field, replace
@@ -183,9 +184,17 @@ def note(context: Context, fact: Fact) -> None:
 
 
 def label(context: Context) -> str:
-    """What the context's vault is called in records: its configured name, else its location without passwords."""
+    """What the context's vault is called in records: its configured name, else its location without passwords.
+
+    A path is a whole one: the same vault has one name wherever one stands, and another vault elsewhere another.
+    """
     named = context.named
-    return without_password(context.location) if named is None else named.name
+    if named is not None:
+        return named.name
+    from holdfast.storage.locations import is_path
+
+    location = context.location
+    return os.path.abspath(os.path.expanduser(location)) if is_path(location) else without_password(location)
 
 
 def without_password(location: str) -> str:
