@@ -73,3 +73,22 @@ def test_logs_say_that_nothing_fits_and_leave_out_the_making_of_tables(cli) -> N
     done = cli("logs", "--grep", "no line has this")
     assert done.code == 0 and "No line of the log fits." in done.out + done.err
     assert json.loads(cli("logs", "--grep", "no line has this", "--json").out.splitlines()[-1])["lines"] == 0
+
+
+def test_a_vault_has_one_name_in_records_wherever_one_stands(cli, documents: Path, tmp_path: Path) -> None:
+    for folder in ("here", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        assert cli("init", "copy", "--kind", "mirror", cwd=tmp_path / folder).code == 0
+        assert cli("backup", documents, "--to", "copy", cwd=tmp_path / folder).code == 0
+    assert cli("backup", documents, "--to", tmp_path / "here" / "copy").code == 0
+    assert cli("backup", documents, "--to", "../here/copy/", cwd=tmp_path / "elsewhere").code == 0
+    runs = [event for event in cli("history", "--operation", "backup", "--json").events if event["event"] == "run"]
+    assert [run["vault"] for run in runs].count(str(tmp_path / "here" / "copy")) == 3
+    assert [run["vault"] for run in runs].count(str(tmp_path / "elsewhere" / "copy")) == 1
+
+
+def test_a_time_zone_that_nobody_knows_is_a_mistake_in_a_line(cli) -> None:
+    for zone in ("Nowhere/X", "Europe", "../x"):
+        configure(cli, f'notify:\n  quiet: {{hours: "22:00-07:00", zone: "{zone}"}}\n')
+        done = cli("config", "check")
+        assert done.code == 2 and "a time zone is wanted" in done.err, done

@@ -233,3 +233,21 @@ def test_names_that_are_not_text_in_the_output(cli, documents: Path, mirror: Pat
     new = [event["data"] for event in done.events if event.get("kind") == "item.new"]
     assert any("path_base64" in data for data in new)
     assert json.loads(done.out.splitlines()[-1])["files_new"] == 4
+
+
+def test_a_mirror_that_nothing_was_saved_into_is_not_damaged(cli, mirror: Path) -> None:
+    done = cli("check", "--vault", mirror)
+    assert done.code == 0 and "No damage found" in done.out, done
+    (mirror / "file").write_text("what nobody knows the hash of")
+    assert cli("check", "--vault", mirror).code == 13
+
+
+@pytest.mark.parametrize("kind", ["mirror", "versioned", "archive"])
+def test_a_comparison_with_the_disk_makes_nothing_in_the_vault(cli, documents: Path, tmp_path: Path, kind: str) -> None:
+    place, words = documents / "the vault", ["--password-command", "echo secret"]
+    assert cli("init", place, "--kind", kind, *words).code == 0
+    assert cli("backup", documents, "--to", place, *words).code == 0
+    before = sorted(place.rglob("*"))
+    done = cli("diff", "latest", "--vault", place, *words)
+    assert done.code == 0 and "the vault" not in done.out, done
+    assert [path for path in sorted(place.rglob("*")) if "locks/" not in str(path)] == before

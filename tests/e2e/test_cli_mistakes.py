@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import stat
@@ -160,3 +161,41 @@ def test_a_lock_that_cannot_be_written_names_the_way_out(cli, documents: Path) -
         assert cli("ls", "latest", "--no-lock").code == 0
     finally:
         locks.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls", "--bogus", "--json"],
+        ["ls", "--json", "--bogus"],
+        ["find", "*", "--newer", "2026-13-45", "--json"],
+        ["history", "--limit", "9" * 30, "--json"],
+        ["manifest", "deadbeef", "--json"],
+    ],
+)
+def test_a_mistake_is_an_event_wherever_json_stands(cli, documents: Path, words: list[str]) -> None:
+    cli("backup", documents)
+    done = cli(*words)
+    assert done.events[-1]["event"] == "error" and done.events[-1]["exit_code"] == done.code != 0, done
+    assert "hint: " in done.err
+
+
+def test_json_behind_two_dashes_is_of_another_command(cli) -> None:
+    done = cli("run", "nightly", "--bogus", "--", "echo", "--json")
+    assert done.code == 2 and done.out == "" and "--bogus" in done.err
+
+
+def test_a_manifest_is_one_document_also_with_json(cli, documents: Path) -> None:
+    cli("backup", documents)
+    assert json.loads(cli("manifest", "latest", "--json").out)["totals"]["files"] == 3
+
+
+@pytest.mark.parametrize(
+    "words", [["rewrite", "", "-e", "x"], ["repair", "snapshots", ""], ["forget", ""], ["tag", ""]]
+)
+def test_an_empty_snapshot_does_not_mean_all_of_them(cli, documents: Path, words: list[str], snapshot_of) -> None:
+    cli("backup", documents)
+    before = snapshot_of(cli.default_vault)
+    done = cli(*words)
+    assert done.code == 2 and "is not a snapshot" in done.err, done
+    assert snapshot_of(cli.default_vault) == before

@@ -14,8 +14,8 @@ from tests.mirrorkit import assert_mirrors, check, copy_of, new_mirror, save
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, NoSpace
-from holdfast.kernel.events import Event, Tick
-from holdfast.vaults.base import Outcome
+from holdfast.kernel.events import Event, Tick, ignore
+from holdfast.vaults.base import Outcome, RestoreOptions
 from holdfast.vaults.mirror import MirrorVault
 from holdfast.vaults.mirror.here import Here
 
@@ -122,6 +122,7 @@ def test_killed_at_any_step_each_file_is_old_or_new_and_the_next_run_finishes(tm
         for name, content in mixed.items():
             assert content in (old.get(name), new.get(name)), (step, name)
         assert old.keys() & new.keys() <= mixed.keys(), step  # what both states have is never gone
+        assert check(vault).outcome is Outcome.OK, step  # what a run had done when it was killed is no damage
         assert save(vault, source).outcome is Outcome.OK
         assert_mirrors(vault, source)
         assert check(vault).outcome is Outcome.OK
@@ -142,6 +143,7 @@ def test_killed_at_any_step_of_the_first_run(tmp_path: Path) -> None:
         went_on = killed_at(number, lambda vault=vault: save(vault, source))  # type: ignore[misc]
         if copy_of(vault, source).exists():
             assert contents(copy_of(vault, source)).items() <= wanted.items()
+        assert check(vault).outcome is Outcome.OK
         save(vault, source)
         assert_mirrors(vault, source)
         number += 4
@@ -246,4 +248,39 @@ def test_a_file_of_the_mirror_that_vanished_shows_as_damage_to_readers_and_comes
     (copy_of(vault, source) / "a").unlink()
     assert check(vault).outcome is Outcome.FAILED
     save(vault, source)
+    assert check(vault).outcome is Outcome.OK
+
+
+def test_what_a_killed_run_replaced_is_no_damage_and_what_rotted_is(tmp_path: Path) -> None:
+    source, vault = tmp_path / "source", new_mirror(tmp_path / "m")
+    source.mkdir()
+    for name in ("new", "rotten", "gone"):
+        (source / name).write_text("before\n")
+    (source / "second name").hardlink_to(source / "rotten")  # the time of the last change does not count then
+    save(vault, source)
+    copy = copy_of(vault, source)
+    before = (copy / "rotten").stat()
+    # As a run leaves it that is killed in the middle: files have their new names, the state is not committed.
+    (copy / "other").write_text("after the change\n")
+    (copy / "other").rename(copy / "new")
+    (copy / "gone").unlink()
+    lock = Path(os.fsdecode(vault.root), ".holdfast", "lock")
+    assert lock.read_bytes() == b""
+    lock.write_text('{"pid": 1, "host": "here"}')
+
+    report = check(vault)
+    assert report.outcome is Outcome.OK
+    assert {damage.kind: damage.files_total for damage in report.damage} == {"file.unfinished": 2}
+    options = RestoreOptions(os.fsencode(tmp_path / "out"))
+    restored = vault.restore(vault.snapshots()[0], options, emit=ignore, cancel=Cancel())
+    assert restored.outcome is Outcome.PARTIAL
+    assert sorted(os.path.basename(problem.path) for problem in restored.problems) == [b"gone", b"new"]
+    assert all("did not finish" in problem.message for problem in restored.problems)
+
+    (copy / "rotten").write_text("befoXe\n")
+    os.utime(copy / "rotten", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert {damage.kind for damage in check(vault).damage} == {"file.unfinished", "file.corrupt"}
+    assert save(vault, source).outcome is Outcome.OK
+    assert {damage.kind for damage in check(vault).damage} == {"file.corrupt"}  # --checksum heals that
+    assert save(vault, source, force=True).outcome is Outcome.OK
     assert check(vault).outcome is Outcome.OK

@@ -28,7 +28,7 @@ def test_sizes(words: str, size: int) -> None:
     assert SIZE.convert(words, None, None) == size
 
 
-@pytest.mark.parametrize("words", ["", "M", "-5", "10X", "ten", "10 M B", "1e3"])
+@pytest.mark.parametrize("words", ["", "M", "-5", "10X", "ten", "10 M B", "1e3", "9" * 30, "9" * 400])
 def test_what_is_no_size(words: str) -> None:
     with pytest.raises(click.BadParameter, match="Write for example"):
         SIZE.convert(words, None, None)
@@ -44,6 +44,12 @@ def test_times() -> None:
         assert before <= value + seconds * 10**9 <= time.time_ns()
     with pytest.raises(click.BadParameter, match="is not a time"):
         WHEN.convert("yesterday", None, None)
+
+
+@pytest.mark.parametrize("text", ["9" * 20 + "d", "9" * 400 + "y", "400y", "9999-12-31", "0001-01-01"])
+def test_times_that_nothing_can_count_to(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is too far away|is not a time"):
+        WHEN.convert(text, None, None)
 
 
 def test_parts() -> None:
@@ -85,7 +91,7 @@ def test_durations_are_seconds(text: str, seconds: float) -> None:
     assert DURATION.convert(text, None, None) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5w", "1h-30m"])
+@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5w", "1h-30m", "9" * 20 + "d", "9" * 400 + "s"])
 def test_what_is_no_duration_is_told(text: str) -> None:
     with pytest.raises(click.BadParameter, match="not a duration"):
         DURATION.convert(text, None, None)

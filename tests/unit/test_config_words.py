@@ -21,7 +21,7 @@ def test_what_texts_mean() -> None:
     assert [words.subset(text) for text in ("all", "5%", "3/10")] == [Subset(), Subset(None, 5.0), Subset((3, 10))]
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5mm", "5x", "٣m"])
+@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "5mm", "5x", "٣m", "100001d"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="a duration is wanted"):
         words.seconds(text)

@@ -114,6 +114,16 @@ def test_the_second_time_says_the_same_and_reads_nothing(
     assert len(reads) == len(expected) and len(others) == len(expected) - 1
 
 
+def test_a_lone_vault_may_take_folders_at_a_glance(source: Path, clock: Clock) -> None:
+    """A plan makes a scan also where it has one vault; nothing is kept then, and nothing is slower for it."""
+    for backups, allowed in ((1, [True]), (2, [False, False])):
+        with OneScan(backups, None, clock) as scan:
+            for may in allowed:
+                scan.turn()
+                assert Lister(RULES, b"one", frozenset(), scan=scan).may_take_all is may
+                looked(Lister(RULES, b"one", frozenset(), scan=scan), source)
+
+
 def test_what_came_or_went_is_seen(source: Path, clock: Clock, reads: list[bytes]) -> None:
     with OneScan(2, None, clock) as scan:
         lister = Lister(RULES, b"", frozenset(), scan=scan)

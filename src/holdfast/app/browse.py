@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import HoldfastError, NotFound, Unsupported
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ def stats(context: Context, text: str | None, wanted: SnapshotFilter) -> VaultSt
         if text is not None:
             among = [find_snapshot(there.snapshots, text, wanted)]
         if not isinstance(there.vault, ArchiveVault):
+            from holdfast.app.plain import noun_of
+
+            noun = noun_of(there.vault.kind)
             raise Unsupported(
-                f"{there.vault.location} is a {there.vault.kind}: its size is that of its files",
+                f"{there.vault.location} is a {noun}: its size is that of its files",
                 hint=f"du -sh {there.vault.location} tells it; 'holdfast snapshots' counts the files.",
             )
         return gather(there.vault.repository, among, emit=context.emit, cancel=context.cancel, on_damage=of_path)

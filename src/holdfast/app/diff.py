@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from holdfast.app.browse import Browsing, browsing
@@ -12,6 +12,7 @@ from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.ids import short
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
@@ -88,15 +89,13 @@ def diff_text(context: Context, request: DiffRequest, wanted: SnapshotFilter, fi
 def _with_disk(
     context: Context, there: Browsing, snapshot: SnapshotInfo, request: DiffRequest, unreadable: Unreadable
 ) -> Iterator[Difference]:
-    from holdfast.vaults.archive.backup.ahead import own_folder
     from holdfast.vaults.diff import compare
     from holdfast.vaults.disk import Disk, pairs_with_disk, same_as_disk
 
     def problem(path: bytes, error: OSError) -> None:
         unreadable(path, error.strerror or str(error))
 
-    own = own_folder(context.storage())  # not the opened one: read-only storages have no place for unfinished files
-    disk = Disk(_rules(context, snapshot.excludes, request), problem, skip=own)
+    disk = Disk(_rules(context, snapshot.excludes, request), problem, skip=_own_folder(context, there))
     same = same_as_disk(there.browser, reread=request.reread)
 
     def same_or_problem(saved: Item, here: Item) -> bool:
@@ -108,6 +107,19 @@ def _with_disk(
 
     for old, new in pairs_with_disk(there.browser, snapshot, request.first[1], disk):
         yield from compare(there.browser, old, disk, new, same_or_problem, cancel=context.cancel)
+
+
+def _own_folder(context: Context, there: Browsing) -> frozenset[tuple[int, int]]:
+    """(device, inode) of the vault's own folder, which no backup saves; empty for a vault beyond this machine.
+
+    Only looked at: nothing is made in a vault to compare it with the disk. (The location as it is shown may lack bytes
+    that are no text, that of a URL is no path: so both.)
+    """
+    for place in (os.path.expanduser(context.location), there.vault.location):
+        with suppress(OSError):
+            st = os.stat(place)
+            return frozenset(((st.st_dev, st.st_ino),))
+    return frozenset()
 
 
 def _rules(context: Context, recorded: Sequence[str], request: DiffRequest) -> Rules:

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast import __version__
@@ -21,6 +21,7 @@ from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.files.scratch import Scratch, scratch_folder, sweep
 from holdfast.kernel.errors import NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.sources.watched import temporary_bases
 from holdfast.vaults.base import Damage, Outcome, SnapshotFilter, SnapshotInfo
 from holdfast.vaults.drill.listing import DUMPS, Listing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.attention import load, mark_of, remember, save
@@ -15,6 +15,7 @@ from holdfast.app.recording import note, recorded
 from holdfast.config.notifysettings import notice_settings
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.channels.apart import Sent, send_apart
 from holdfast.monitor.channels.base import ChannelSpec, Message
 from holdfast.monitor.masking import mask

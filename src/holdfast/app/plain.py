@@ -47,6 +47,11 @@ OPENERS: Mapping[str, Callable[[Context, bytes], PlainVault]] = MappingProxyType
 _MORE = {"versioned": ", forget"}
 
 
+def noun_of(kind: str) -> str:
+    """What people call a vault of this kind: a mirror, a versioned vault."""
+    return kind if kind == "mirror" else f"{kind} vault"
+
+
 def folder_of(storage: Storage) -> bytes | None:
     """The folder on this machine that is the place; None for any other place."""
     from holdfast.storage import LocalStorage
@@ -83,9 +88,10 @@ def refuse_plain(storage: Storage) -> None:
     """Raise ``Unsupported`` where a vault of plain files is: the caller wants an archive."""
     kind = kind_of(storage)
     if kind is not None:
+        noun = noun_of(kind)
         raise Unsupported(
-            f"{storage.location} is a {kind}, and this command is for archives",
-            hint=f"A {kind} knows backup, restore, snapshots, ls, find, diff, dump, check" + _MORE.get(kind, "") + ".",
+            f"{storage.location} is a {noun}, and this command is for archives",
+            hint=f"A {noun} knows backup, restore, snapshots, ls, find, diff, dump, check" + _MORE.get(kind, "") + ".",
             location=storage.location,
             kind=kind,
         )

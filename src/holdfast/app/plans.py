@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.backup import BackupRequest, BackupResult, check_request, one_scan, with_lines
@@ -19,6 +19,7 @@ from holdfast.app.plain import folder_of
 from holdfast.app.recording import recorded
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import Outcome, SnapshotFilter
 
 if TYPE_CHECKING:

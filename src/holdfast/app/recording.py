@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -12,6 +13,7 @@ from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked, NoSpace
 from holdfast.kernel.events import Emit, Event, Fact
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.monitor.outbox import Outbox
@@ -190,9 +192,17 @@ def note_alone(context: Context, fact: Fact, operation: str, plan: str = "") -> 
 
 
 def label(context: Context) -> str:
-    """What the context's vault is called in records: its configured name, else its location without passwords."""
+    """What the context's vault is called in records: its configured name, else its location without passwords.
+
+    A path is a whole one: the same vault has one name wherever one stands, and another vault elsewhere another.
+    """
     named = context.named
-    return without_password(context.location) if named is None else named.name
+    if named is not None:
+        return named.name
+    from holdfast.storage.locations import is_path
+
+    location = context.location
+    return os.path.abspath(os.path.expanduser(location)) if is_path(location) else without_password(location)
 
 
 def without_password(location: str) -> str:

@@ -164,6 +164,9 @@ def _run(common: Common, arguments: list[str] | None) -> int:
     except click.exceptions.Abort:
         return _tell(common, KeyboardInterrupt())
     except click.ClickException as error:
+        # What is wrong with the words may have been found before the word --json.
+        said = sys.argv[1:] if arguments is None else arguments
+        common.json = common.json or "--json" in said[: said.index("--") if "--" in said else None]
         return _bad_usage(common, error)
     except SystemExit:
         raise

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.config import words
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.vaults.drill.model import Sample
@@ -33,6 +35,8 @@ class Size(click.ParamType[int]):
 
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|h|d|w|m|y)")
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "m": 30 * 86400, "y": 365 * 86400}
+_FAREST = 2**63 - 1
+"""Nanoseconds: as much as a column of the journal, or 292 years."""
 _DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 
 
@@ -44,18 +48,24 @@ class When(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        text = str(value).strip()
-        age = _AGE.fullmatch(text)
-        if age is not None:
-            return time.time_ns() - int(float(age[1]) * _SECONDS[age[2]] * 1e9)
-        for form in _DATES:
-            try:
-                return int(time.mktime(time.strptime(text, form))) * 1_000_000_000
-            except (ValueError, OverflowError):
-                continue
+        instant = self._instant(str(value).strip())
+        if instant is not None and abs(instant) <= _FAREST:
+            return int(instant)
+        if instant is not None:
+            self.fail(f"{value!r} is too far away. Write a time between the years 1680 and 2260.", param, ctx)
         self.fail(
             f"{value!r} is not a time. Write for example 2026-11-21, '2026-11-21 18:30', 36h, 2w or 1y.", param, ctx
         )
+
+    def _instant(self, text: str) -> float | None:
+        age = _AGE.fullmatch(text)
+        if age is not None:
+            seconds = float(age[1]) * _SECONDS[age[2]]
+            return time.time_ns() - int(seconds * 1e9) if seconds < 1e10 else -math.inf
+        for form in _DATES:
+            with contextlib.suppress(ValueError, OverflowError):
+                return int(time.mktime(time.strptime(text, form))) * 1_000_000_000
+        return None
 
 
 class SpanOfTime(click.ParamType["Span"]):

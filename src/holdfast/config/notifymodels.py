@@ -52,7 +52,7 @@ def _zone(text: str) -> str:
 
     try:
         ZoneInfo(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):  # a zone that nobody knows is a KeyError
         raise ValueError("a time zone is wanted, such as Europe/Berlin") from None
     return text
 

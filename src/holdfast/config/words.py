@@ -22,6 +22,9 @@ VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|min|m|h|d)")
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _SIZE_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTP]?)(iB|B|)", re.IGNORECASE)
+_LONGEST = 100_000 * 86400
+"""Seconds. Threads and sleeps take no more than 292 years."""
+_LARGEST = 2**63 - 1
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 _SHORTHANDS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
@@ -45,7 +48,10 @@ def seconds(text: str) -> float:
     """``90s``, ``5m``, ``1h30m``, ``26h``, ``2d`` in seconds. Raises ``ValueError`` with the rule."""
     if re.fullmatch(DURATION, text) is None:
         raise ValueError("a duration is wanted, such as 30s, 5m, 1h30m or 2d")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    total = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if total > _LONGEST:
+        raise ValueError("a duration is wanted, such as 30s, 5m, 1h30m or 2d: 100000d at most")
+    return total
 
 
 def size(text: str) -> int:
@@ -55,7 +61,10 @@ def size(text: str) -> int:
         raise ValueError("a size is wanted, such as 500K, 10M or 1.5G")
     number, unit, end = match.groups()
     base = 1000 if unit and end.upper() == "B" else 1024
-    return int(float(number) * base ** _POWERS[unit.upper()])
+    value = float(number) * base ** _POWERS[unit.upper()]
+    if value > _LARGEST:
+        raise ValueError("a size is wanted, such as 500K, 10M or 1.5G: 8000P at most")
+    return int(value)
 
 
 def share(text: str) -> float:

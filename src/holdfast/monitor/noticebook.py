@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.lining import put_in_line, refresh, spare
 from holdfast.monitor.masking import mask

@@ -7,12 +7,12 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.rules import Rules, Scope
+from holdfast.kernel.values import dataclass
 from holdfast.sources.records import pack, unpack
 
 if TYPE_CHECKING:
@@ -147,20 +147,21 @@ class Lister:
         """
         if self.devices and os.fstat(fd).st_dev not in self.devices:
             return scope, Listing([], NOTHING, 0)  # a mount point is kept as an empty folder, as restic does
-        scan = self.scan
+        scan, packed = self.scan, None if seen is None else seen.packed
         if scan is None:
-            return self._read(fd, scope, name, None, None if seen is None else seen.packed)
+            return self._read(fd, scope, name, None, packed)
         depth = len(scope.path) + 1 + len(name) if name and scope.path else len(scope.path) + len(name)
         found = scan.find(path, depth, fd)
         if found is not None:
             return self._again(fd, scope, name, found)
         begun = scan.begin(fd)
-        return self._read(fd, scope, name, None if begun is None else partial(scan.keep, path, depth, begun))
+        return self._read(fd, scope, name, None if begun is None else partial(scan.keep, path, depth, begun), packed)
 
     @property
     def may_take_all(self) -> bool:
         """Whether :meth:`takes_all` is worth asking: no more than names decides, and no other backup wants to know."""
-        return not (self.devices or self.explain or self.scan is not None or self.rules.larger_than is not None)
+        others = self.scan is not None and self.scan.has_others
+        return not (self.devices or self.explain or others or self.rules.larger_than is not None)
 
     def takes_all(self, scope: Scope, name: bytes, seen: Surveyed) -> Scope | None:
         """The scope inside of the directory ``name`` in that of ``scope``, if everything in it is to be saved as it was

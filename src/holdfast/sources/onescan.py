@@ -71,6 +71,11 @@ class OneScan:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def has_others(self) -> bool:
+        """Whether another backup found something for this one, or wants to know what it finds."""
+        return self._keeping or bool(self._places)
+
     def turn(self) -> None:
         """The next backup begins: what was found until now is there for it."""
         self._left -= 1

@@ -58,6 +58,11 @@ def text_is_remote(text: str) -> bool:
     return match is not None and match[1].lower() in REMOTE
 
 
+def is_path(text: str) -> bool:
+    """Whether ``text`` is nothing but a path, which may be relative."""
+    return _SCHEME.fullmatch(text) is None
+
+
 def open_directly(
     text: str,
     manner: Manner | None = None,

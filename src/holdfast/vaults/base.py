@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import Source
 from holdfast.vaults.proven import Proven, Proving
 
@@ -192,6 +193,8 @@ class RestoreOptions:
     ``verify`` reads every written file back from the disk as well. ``owner`` restores owner and group (True: a failure
     is a problem; False: the files belong to who restores; None: owner and group as root, else the group if possible).
     ``proving`` reads every file back as it is written, and compares it, which costs less than ``verify``.
+    ``transient``: nobody looks at the target before the restore has ended, nor after a crash, so small files may get
+    their names as they are made, which spares a twentieth of the time.
     """
 
     target: bytes
@@ -207,6 +210,7 @@ class RestoreOptions:
     owner: bool | None = None
     workers: int | None = None
     proving: Proving | None = None
+    transient: bool = False
 
 
 @dataclass(slots=True)

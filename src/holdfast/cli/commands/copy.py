@@ -12,6 +12,7 @@ from holdfast.cli.commands.forget import keep_options, policy_of
 from holdfast.cli.errors import DAMAGE, OK, OUTCOMES, failure, worst
 from holdfast.cli.options import Common, from_password, shared, which_latest
 from holdfast.cli.session import Session, session
+from holdfast.cli.values import SNAPSHOT_ID
 from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import HoldfastError, NotFound
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("copy")
-@click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
+@click.argument("snapshots", nargs=-1, type=SNAPSHOT_ID, metavar="[SNAPSHOT]...")
 @click.option("--from", "source", metavar="VAULT", help="The vault to copy from, location or configured name.")
 @click.option("--to", metavar="VAULT", help="The vault to copy into (the same as --vault).")
 @click.option("--plan", "plans", multiple=True, metavar="NAME", help="Make the copies of this plan. Repeatable.")

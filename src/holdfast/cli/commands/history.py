@@ -46,7 +46,7 @@ _HIDDEN = ("run.started", "run.finished")
 @click.option("--until", type=WHEN, metavar="TIME", help="Only before then.")
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1_000_000_000),
     default=LIMIT,
     show_default=True,
     metavar="N",

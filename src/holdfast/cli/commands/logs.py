@@ -46,7 +46,7 @@ def _pattern(_ctx: click.Context, _parameter: click.Parameter, value: str | None
     "-n",
     "--lines",
     "count",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 1_000_000_000),
     default=100,
     metavar="N",
     show_default=True,

@@ -41,22 +41,37 @@ def command(
     The snapshot, the run that made it (where this machine's journal knows it), every item with size, time, owner and
     the ids of its pieces, and of every path that was saved how much of it is there and what went wrong.
     """
-    from holdfast.app.manifest import manifest, source_fields
+    from holdfast.app.manifest import manifest
     from holdfast.app.selection import make_filter
 
-    common.json = False  # the answer is one document; what else there is to say goes to standard error
-    with session(common) as here:
-        write = sys.stdout.write
-        for found in manifest(here.context, snapshot, make_filter(hosts, paths, tags), hashes=hashes):
-            write(_json(_head(found))[:-1] + ',"items":[')
-            between = "\n"
-            for line in found.lines:
-                write(between + _json(_item(found, line)))
-                between = ",\n"
-        # The outcome of the sources is known when everything was told.
-        end = {"sources": [source_fields(source) for source in found.sources], "totals": found.counts}
-        write("\n]," + _json(end)[1:] + "\n")
-        return DAMAGE if here.console.saw_damage else OK
+    # The answer is one document; what else there is to say goes to standard error. Only an error that comes before the
+    # document stands in its place.
+    wanted, common.json = common.json, False
+    begun = False
+    try:
+        with session(common) as here:
+            chosen = make_filter(hosts, paths, tags)
+            for found in manifest(here.context, snapshot, chosen, hashes=hashes):
+                begun = True
+                _write(found)
+            return DAMAGE if here.console.saw_damage else OK
+    except BaseException:
+        common.json = wanted and not begun
+        raise
+
+
+def _write(found: Manifest) -> None:
+    from holdfast.app.manifest import source_fields
+
+    write = sys.stdout.write
+    write(_json(_head(found))[:-1] + ',"items":[')
+    between = "\n"
+    for line in found.lines:
+        write(between + _json(_item(found, line)))
+        between = ",\n"
+    # The outcome of the sources is known when everything was told.
+    end = {"sources": [source_fields(source) for source in found.sources], "totals": found.counts}
+    write("\n]," + _json(end)[1:] + "\n")
 
 
 def _head(found: Manifest) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from holdfast.cli.console import Console, clean, path_fields
 from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, from_password, shared, which_latest
 from holdfast.cli.session import Session, session
+from holdfast.cli.values import SNAPSHOT_ID
 from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import Outcome
@@ -137,7 +138,7 @@ def packs_(
 
 
 @command.command("snapshots")
-@click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
+@click.argument("snapshots", nargs=-1, type=SNAPSHOT_ID, metavar="[SNAPSHOT]...")
 @click.option("--forget", is_flag=True, help="Delete the damaged snapshots once new ones are in their place.")
 @which_latest
 @_shared_by_all

@@ -12,6 +12,7 @@ from holdfast.cli.console import Console, clean, path_fields
 from holdfast.cli.errors import DAMAGE, OUTCOMES
 from holdfast.cli.options import Common, shared, which_latest
 from holdfast.cli.session import session
+from holdfast.cli.values import SNAPSHOT_ID
 from holdfast.kernel.ids import short
 from holdfast.vaults.base import Outcome
 
@@ -22,7 +23,7 @@ SHOWN = 20
 
 
 @click.command("rewrite")
-@click.argument("snapshots", nargs=-1, metavar="[SNAPSHOT]...")
+@click.argument("snapshots", nargs=-1, type=SNAPSHOT_ID, metavar="[SNAPSHOT]...")
 @click.option("-e", "--exclude", "excludes", multiple=True, metavar="PATTERN", help="Take this out (as in .gitignore).")
 @click.option("--exclude-file", "exclude_files", multiple=True, metavar="FILE", help="Read such patterns from FILE.")
 @click.option("--forget", is_flag=True, help="Delete the old snapshots once new ones are in their place.")

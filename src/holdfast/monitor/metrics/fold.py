@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.record import REFUSED
 
 if TYPE_CHECKING:

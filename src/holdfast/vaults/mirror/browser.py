@@ -12,12 +12,12 @@ from holdfast.files.entry import Entry
 from holdfast.files.names import Names
 from holdfast.files.safepath import check_name
 from holdfast.files.xattrs import read_xattrs
-from holdfast.kernel.errors import Corrupt, Invalid, NotFound
+from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound
 from holdfast.sources.directory import open_directory, open_file, read_small
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.items import Item, Mark
 from holdfast.vaults.mirror.copying import read_piece
-from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, Stamp, unstamp
+from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, Stamp, stamp_here, unstamp
 from holdfast.vaults.mirror.state import State
 from holdfast.vaults.plainqueue import Stored
 
@@ -69,10 +69,12 @@ class MirrorItem:
 class MirrorBrowser:
     """``Browsable`` over a mirror. The caller holds its lock and keeps ``state`` open.
 
-    Where the state knows nothing of a source, the copy's own ``stat`` speaks.
+    Where the state knows nothing of a source, the copy's own ``stat`` speaks. ``unfinished``: the last backup was
+    killed; what it had replaced by then is no damage, but has no hash yet, and is refused.
     """
 
-    def __init__(self, root: bytes, state: State) -> None:
+    def __init__(self, root: bytes, state: State, *, unfinished: bool = False) -> None:
+        self._unfinished = unfinished
         self._root = root
         self._state = state
         self._names = Names()
@@ -122,7 +124,7 @@ class MirrorBrowser:
                     yield waiting
                 waiting = piece
             if digest.digest() != item.digest:
-                raise _damaged(item, "its content is not what was copied: the hash differs")
+                raise self._wrong(item, "its content is not what was copied: the hash differs")
             if waiting:
                 yield waiting
         finally:
@@ -166,10 +168,10 @@ class MirrorBrowser:
             if item.kind == "symlink":
                 target = os.readlink(place)
                 if sha256(target).digest() != item.digest:
-                    raise _damaged(item, "the link leads elsewhere now")
+                    raise self._wrong(item, "the link leads elsewhere now")
             xattrs = read_xattrs(place) if item.kind in ("file", "dir") and item.path != b"/" else ()
         except OSError as error:
-            raise _damaged(item, error.strerror or str(error)) from error
+            raise self._wrong(item, error.strerror or str(error)) from error
         return Entry.from_stat(
             item.path if item.path != b"/" else b"",
             _Stat(st, item.device),  # type: ignore[arg-type]
@@ -187,6 +189,26 @@ class MirrorBrowser:
         source = record.source if record.source != NEVER else record.here
         return MirrorItem(self, b"/" + path, unstamp(source), record.hash, device)
 
+    def _wrong(self, item: MirrorItem, why: str) -> HoldfastError:
+        shown = os.fsdecode(item.path)
+        if self._unfinished and self._looks_otherwise(item):
+            return HoldfastError(
+                f"{shown} was replaced or removed by a backup that did not finish, and has no hash yet",
+                hint=f"The next backup knows it again. What is there now: {os.fsdecode(self._root)}{shown}",
+                path=shown,
+            )
+        return Corrupt(f"The copy of {shown} in the mirror is damaged: {why}", hint=_CHECK, path=shown)
+
+    def _looks_otherwise(self, item: MirrorItem) -> bool:
+        above, _, name = item.path[1:].rpartition(b"/")
+        record = self._state.items(above).get(name)
+        try:
+            return record is None or stamp_here(os.lstat(self._root + item.path)) != record.here
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
     def _open(self, item: MirrorItem) -> int:
         above, _, name = (self._root + item.path).rpartition(b"/")
         try:
@@ -196,13 +218,13 @@ class MirrorBrowser:
             finally:
                 os.close(directory)
         except OSError as error:
-            raise _damaged(item, error.strerror or str(error)) from error
+            raise self._wrong(item, error.strerror or str(error)) from error
 
     def _piece(self, item: MirrorItem, fd: int, at: int) -> bytes:
         try:
             return read_piece(fd, at)
         except OSError as error:
-            raise _damaged(item, error.strerror or str(error)) from error
+            raise self._wrong(item, error.strerror or str(error)) from error
 
 
 class _Stat:
@@ -218,8 +240,3 @@ class _Stat:
 def _own(item: Item) -> MirrorItem:
     assert isinstance(item, MirrorItem), "an item of another vault"
     return item
-
-
-def _damaged(item: MirrorItem, why: str) -> Corrupt:
-    shown = os.fsdecode(item.path)
-    return Corrupt(f"The copy of {shown} in the mirror is damaged: {why}", hint=_CHECK, path=shown)

@@ -34,15 +34,23 @@ _WORDS = {
     "file.unreadable": "unreadable in the mirror",
     "file.unknown": "in the mirror that no backup put there; the next one removes them from what it mirrors",
     "file.changed": "with other times or permissions than the backup gave",
+    "file.unfinished": "new or gone by a backup that did not finish, without a hash; the next one looks at all of them",
 }
-_HINTS = frozenset({"file.unknown", "file.changed"})
+_HINTS = frozenset({"file.unknown", "file.changed", "file.unfinished"})
 
 
 class Checker:
-    """One check. The caller holds the lock. Every folder of the state is looked at, every file read."""
+    """One check. The caller holds the lock. Every folder of the state is looked at, every file read.
 
-    def __init__(self, root: bytes, state: State, *, protect: bool, clock: Clock, emit: Emit, cancel: Cancel) -> None:
+    ``unfinished``: the last backup was killed, so what does not look as the state says may be its work. Rot does not
+    change how a file looks, and is damage nevertheless.
+    """
+
+    def __init__(
+        self, root: bytes, state: State, *, protect: bool, unfinished: bool, clock: Clock, emit: Emit, cancel: Cancel
+    ) -> None:
         self._state = state
+        self._unfinished = unfinished
         self._here = Here(root, protect=protect)
         self._clock = clock
         self._emit = emit
@@ -57,7 +65,9 @@ class Checker:
         try:
             wrong = self._state.check()
             if self._state.is_new:
-                self._add("state.missing", "the state index of the mirror is missing", ())
+                # A mirror that no backup filled yet has none either.
+                if self._here.look(b"")[0]:
+                    self._add("state.missing", "the state index of the mirror is missing", ())
             elif wrong:
                 self._add("state.corrupt", f"the state index of the mirror is damaged: {wrong}", ())
             else:
@@ -100,10 +110,10 @@ class Checker:
         """Look at one entry; True for a directory to go into."""
         wanted = unstamp(record.here).st_mode & _KIND
         if st is None:
-            self._note("file.missing", path)
+            self._note("file.unfinished" if self._unfinished else "file.missing", path)
             return False
         if st.st_mode & _KIND != wanted:
-            self._note("file.type", path)
+            self._note("file.unfinished" if self._unfinished else "file.type", path)
             return False
         if wanted == _DIR:
             return True
@@ -115,7 +125,8 @@ class Checker:
                 self._note("file.unreadable", path)
                 return False
             if digest != record.hash:
-                self._note("file.corrupt", path)
+                replaced = self._unfinished and stamp_here(st) != record.here
+                self._note("file.unfinished" if replaced else "file.corrupt", path)
                 return False
         if stamp_here(st) != record.here:
             self._note("file.changed", path)

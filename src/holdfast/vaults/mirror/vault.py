@@ -23,7 +23,7 @@ from holdfast.vaults.base import (
     SnapshotInfo,
 )  # fmt: skip
 from holdfast.vaults.marker import Marker, read_marker, write_marker
-from holdfast.vaults.mirror.lock import hold
+from holdfast.vaults.mirror.lock import hold, unfinished
 from holdfast.vaults.mirror.saved import parts
 from holdfast.vaults.mirror.state import State
 
@@ -105,7 +105,7 @@ class MirrorVault:
         from holdfast.vaults.mirror.browser import MirrorBrowser
 
         with self._locked(exclusive=False), contextlib.closing(State(self.root, write=False)) as state:
-            yield MirrorBrowser(self.root, state)
+            yield MirrorBrowser(self.root, state, unfinished=unfinished(self.root))
 
     def entries(self, snapshot: SnapshotInfo, path: bytes = b"") -> Iterator[Entry]:
         """``path`` and everything beneath, depth first, in byte order of names. Paths begin with a slash."""
@@ -139,9 +139,10 @@ class MirrorVault:
                 with contextlib.closing(State(self.root, write=True)) as state:
                     rebuild(self.root, state, emit=emit, cancel=cancel)
             with contextlib.closing(State(self.root, write=False)) as state:
+                left = not options.rebuild and unfinished(self.root)
                 checker = Checker(
-                    self.root, state, protect=self.protect, clock=self._clock, emit=emit, cancel=cancel
-                )  # fmt: skip
+                    self.root, state, protect=self.protect, unfinished=left, clock=self._clock, emit=emit, cancel=cancel
+                )
                 return checker.run()
 
     @contextlib.contextmanager
