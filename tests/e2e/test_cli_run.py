@@ -81,6 +81,9 @@ def test_output_input_and_exit_code_go_through(cli: Cli) -> None:
     assert (run["operation"], run["plan"], run["data"]["outcome"]) == ("run", "job", "failed")
     assert run["data"]["exit_code"] == 7
     assert run["data"]["output_tail"] == "given\nwrong\n"
+    shown = cli("history", run["run"]).out
+    assert "name:       job" in shown and "command:    sh -c 'cat; echo wrong >&2; exit 7'" in shown
+    assert "Its last words:\n  given\n  wrong\n" in shown
 
 
 def test_a_command_that_ends_well_adds_nothing(cli: Cli) -> None:

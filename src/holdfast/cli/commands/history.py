@@ -153,7 +153,7 @@ def _show_run(console: Console, found: RunInFull) -> None:
     if console.json:
         return
     console.line(console.paint(f"Run {run.id}", "bold"))
-    for name, value in _details(run):
+    for name, value in (*_details(run), *_command(found)):
         console.line(f"  {name + ':':<11} {value}")
     console.line(f"  {'outcome:':<11} {console.paint(_outcome(run), _COLOURS.get(_outcome(run), 'bold'))}")
     error = run.data.get("error")
@@ -168,6 +168,11 @@ def _show_run(console: Console, found: RunInFull) -> None:
             console.line(
                 f"  {inner.id[:SHORT]}  {inner.operation} {where}: {_outcome(inner)}, {text.lines(inner.message)}"
             )
+    tail = run.data.get("output_tail")
+    if isinstance(tail, str) and tail.strip():
+        console.line("Its last words:")
+        for line in tail.strip().splitlines()[-SHOWN_FACTS:]:
+            console.line(f"  {text.name(line)}")
     _show_facts(console, [fact for fact in found.facts if fact.kind not in _HIDDEN])
 
 
@@ -175,7 +180,7 @@ def _details(run: RunRow) -> list[tuple[str, str]]:
     took = "still running" if run.finished_ns is None else text.duration(run.seconds)
     found = [
         ("operation", text.name(run.operation)),
-        ("plan", text.name(run.plan)),
+        ("name" if run.operation == "run" else "plan", text.name(run.plan)),
         ("vault", text.name(run.vault)),
         ("host", text.name(run.host)),
         ("begun", text.moment(run.started_ns)),
@@ -183,6 +188,12 @@ def _details(run: RunRow) -> list[tuple[str, str]]:
         ("came of it", text.lines(run.message) if run.finished_ns is not None else ""),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _command(found: RunInFull) -> list[tuple[str, str]]:
+    """What a watched run ran."""
+    begun = [fact for fact in found.facts if fact.kind == "run.started" and fact.run == found.run.id]
+    return [("command", text.name(line)) for fact in begun if isinstance(line := fact.data.get("command"), str)]
 
 
 def _figures(run: RunRow) -> str:
