@@ -263,9 +263,11 @@ def test_a_mirror_of_several_plans_is_proven_for_each(cli: Cli, plan: Any, docum
     (tmp_path / "other/file").write_text("x")
     plan(kind="mirror")
     assert cli("backup", "docs").code == 0
+    made = cli("snapshots", "--vault", "one", "--json").events[0]["time"]
     assert cli("backup", tmp_path / "other", "--to", "one").code == 0
     done = drill(cli, "docs", "--json")
     assert done.code == 0
+    assert done.summary["snapshot_time"] == made, "as old as the plan's own files there"
     assert done.summary["files"] == done.summary["files_total"] > 1  # of all that the mirror holds
 
 

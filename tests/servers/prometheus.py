@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +23,18 @@ class Prometheus:
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/api/v1/"
+
+    def wait(self) -> None:
+        """Until it answers questions: it listens before that, and says 503."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                self.query("1")
+                return
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that the expression gives now. Fails where Prometheus does not understand it."""
@@ -71,6 +85,8 @@ def prometheus(need: Callable[[str], str], tmp_path: Path) -> Scraping:
             ]
 
         with serving(command, tmp_path / "prometheus.log") as own:
-            yield Prometheus(own)
+            server = Prometheus(own)
+            server.wait()
+            yield server
 
     return scraping

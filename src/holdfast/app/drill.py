@@ -180,7 +180,7 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
         host = (plan.host or hostname(),)
         if vault.kind == "mirror":  # whichever plan brought it: what is there counts
             own = SnapshotFilter(hosts=host)
-            snapshots = [snapshot for snapshot in snapshots if own.fitting(snapshot) and _holds(snapshot, plan)]
+            snapshots = [found for found in (_of_plan(snapshot, own, plan) for snapshot in snapshots) if found]
         else:
             own = SnapshotFilter(hosts=host, tags=(frozenset({plan.mark}),))
             snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot)]
@@ -194,6 +194,13 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
             raise NotFound("the vault holds no snapshot yet", hint="'holdfast backup PATH' makes one.")
         return random.Random(context.random(16)).choice(snapshots)
     return find_snapshot(snapshots, request.snapshot, SnapshotFilter())
+
+
+def _of_plan(snapshot: SnapshotInfo, own: SnapshotFilter, plan: NamedPlan) -> SnapshotInfo | None:
+    """A mirror, as old as the plan's oldest path in it is; None where it holds none of them."""
+    runs = [run for run in own.fitting(snapshot) if _holds(run, plan)]
+    oldest = min(runs, key=lambda run: run.time_ns, default=None)
+    return None if oldest is None else replace(snapshot, time=oldest.time, time_ns=oldest.time_ns)
 
 
 def _holds(snapshot: SnapshotInfo, plan: NamedPlan) -> bool:
