@@ -1,4 +1,4 @@
-"""What the documentation shows can be typed: commands and options are there, links lead somewhere, YAML is understood."""
+"""What the documentation shows can be typed: commands and options exist, links lead somewhere, YAML is understood."""
 
 from __future__ import annotations
 
