@@ -141,6 +141,15 @@ def test_storage_test_leaves_nothing_behind(cli, tmp_path: Path, documents: Path
     assert "Nothing was written" in done.err
 
 
+def test_storage_test_leaves_no_folders_behind(cli, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        assert cli("storage", "test", tmp_path / name, "--size", "1M").code == 0
+        assert (tmp_path / name).exists() == (name == "there")
+        done = cli("init", tmp_path / name, "--kind", "mirror")  # which wants an empty folder
+        assert done.code == 0, done
+
+
 def test_storage_test_dry_run_makes_nothing(cli, tmp_path: Path) -> None:
     done = cli("storage", "test", tmp_path / "new", "--dry-run", "--json")
     assert done.code == 0 and steps(done) == {"reach": True}
