@@ -25,7 +25,7 @@ native = Extension(
             "crc64",
             "writing",
             "survey",
-            "settled",
+            "nodes",
         )
     ],
     depends=["native/native.h", "native/cipher.h"],

@@ -23,20 +23,26 @@
 
 enum { OTHER = 0, SAME = 1, ORIGINAL_CHANGED = 2, ORIGINAL_SAME = 3, ORIGINAL_DIFFERS = 4 };
 
-/* 1: the file holds the bytes at that place; 0: it does not; -1 with errno. */
-static int holds(int fd, const char *data, size_t size, off_t at, char *buffer)
+/* 1: the file holds the bytes at that place, and ends there if `ends`; 0: it does not; -1 with errno. The buffer has one
+ * byte more than a step, so that the last step tells whether more comes behind. */
+static int holds(int fd, const char *data, size_t size, off_t at, int ends, char *buffer)
 {
-    while (size > 0) {
-        ssize_t got = pread(fd, buffer, size < STEP ? size : STEP, at);
+    int first = 1; /* an empty file may have grown */
+    while (size > 0 || (first && ends)) {
+        size_t step = size < STEP ? size : STEP;
+        ssize_t got = pread(fd, buffer, step + (ends && step == size), at);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
             return -1;
-        if (got == 0 || memcmp(buffer, data, (size_t)got) != 0)
+        if (got == 0 && size == 0)
+            return 1;
+        if (got == 0 || (size_t)got > size || memcmp(buffer, data, (size_t)got) != 0)
             return 0;
         data += got;
         at += got;
         size -= (size_t)got;
+        first = 0;
     }
     return 1;
 }
@@ -56,7 +62,7 @@ static int with_original(const char *path, const char *data, size_t length, off_
         fd = open(path, flags); /* O_NOATIME is for the owner only */
     if (fd < 0)
         return ORIGINAL_CHANGED;
-    int same = holds(fd, data, length, at, buffer);
+    int same = holds(fd, data, length, at, 0, buffer);
     close(fd);
     return same < 0 ? ORIGINAL_CHANGED : same ? ORIGINAL_SAME : ORIGINAL_DIFFERS;
 }
@@ -73,17 +79,13 @@ PyObject *compare(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "iLy*z#LL:compare", &fd, &at, &data, &path, &length, &size, &mtime_ns))
         return NULL;
     size_t count = (size_t)data.len;
-    char *buffer = malloc(count < STEP ? count + 1 : STEP);
+    char *buffer = malloc((count < STEP ? count : STEP) + 1);
     if (buffer == NULL) {
         PyBuffer_Release(&data);
         return PyErr_NoMemory();
     }
     Py_BEGIN_ALLOW_THREADS
-    found = holds(fd, data.buf, count, (off_t)at, buffer);
-    if (found == 1 && at + (long long)count == size) {
-        ssize_t more = pread(fd, buffer, 1, (off_t)size);
-        found = more < 0 ? -1 : more == 0 ? SAME : OTHER;
-    }
+    found = holds(fd, data.buf, count, (off_t)at, at + (long long)count == size, buffer);
     if (found == SAME && path != NULL)
         found = strlen(path) != (size_t)length
                     ? ORIGINAL_CHANGED

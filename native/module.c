@@ -19,10 +19,13 @@ static PyMethodDef methods[] = {
      "clear(dir_fd) -> list of names: unlinks all that is no directory, and returns the directories."},
     {"unpack", files_unpack, METH_O,
      "unpack(packed) -> list of (name, Stat): what pack() was given, directories without size and links."},
-    {"settled", settled, METH_VARARGS,
+    {"settled", nodes_settled, METH_VARARGS,
      "settled(tree, packed, owner, offset_at) -> list: for each record of pack() the node that tree has of a regular file, "
      "if it is what we would write but for attributes and content, else None; None for a tree unlike restic's. "
      "owner(uid, gid) -> bytes: those fields of a node; offset_at(seconds) -> int: the zone's offset."},
+    {"files", nodes_files, METH_VARARGS,
+     "files(packed, ids, owner, offset_at) -> list: for each record of pack() the node of that regular file, which consists "
+     "of the one blob of ids at its place and has no attributes; None if it is another or its name is unusual."},
     {"read_small", files_read_small, METH_VARARGS,
      "read_small(dir_fd, name, size) -> (data, Stat, has_xattrs): open, read, fstat, close."},
     {"compare", compare, METH_VARARGS,

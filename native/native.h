@@ -6,7 +6,7 @@
 #include <Python.h>
 
 /* As in kernel/native.py: rises with every change of a function that Python sees. */
-#define HOLDFAST_VERSION 2
+#define HOLDFAST_VERSION 3
 
 #if defined(__GNUC__) || defined(__clang__)
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -76,7 +76,8 @@ HIDDEN PyObject *survey(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *clear(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *compare(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_unpack(PyObject *module, PyObject *packed); /* METH_O */
-HIDDEN PyObject *settled(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *nodes_settled(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *nodes_files(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_write_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_copy_small(PyObject *module, PyObject *arguments);

@@ -97,7 +97,9 @@ static struct timespec moment(long long ns)
     return found;
 }
 
-static int fill(int fd, const NewFile *new)
+/* Content and metadata; `born` is what the file is like so far. A change of owner that changes nothing costs as much as
+ * one that does. */
+static int fill(int fd, const NewFile *new, const struct stat *born)
 {
     for (size_t done = 0; done < new->size;) {
         ssize_t count = write(fd, new->data + done, new->size - done);
@@ -105,7 +107,9 @@ static int fill(int fd, const NewFile *new)
             return -1;
         done += count > 0 ? (size_t)count : 0;
     }
-    if ((new->uid != -1 || new->gid != -1) && fchown(fd, (uid_t)new->uid, (gid_t)new->gid) != 0 && new->must_own)
+    int others = (new->uid != -1 && new->uid != (long long)born->st_uid) ||
+                 (new->gid != -1 && new->gid != (long long)born->st_gid);
+    if (others && fchown(fd, (uid_t)new->uid, (gid_t)new->gid) != 0 && new->must_own)
         return -1;
     const struct timespec times[2] = {moment(new->atime_ns), moment(new->mtime_ns)};
     return has_foreign_xattrs(fd) || fchmod(fd, (mode_t)new->mode) != 0 || futimens(fd, times) != 0 ? -1 : 0;
@@ -118,7 +122,7 @@ static unsigned long long make_file(const NewFile *new)
     int fd = openat(new->dir_fd, new->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return 0;
-    int failed = fill(fd, new) != 0 || fstat(fd, &st) != 0;
+    int failed = fstat(fd, &st) != 0 || fill(fd, new, &st) != 0;
     failed |= close(fd) != 0;
     if (!failed && *new->name)
         failed = renameat(new->dir_fd, new->temporary, new->dir_fd, new->name) != 0;

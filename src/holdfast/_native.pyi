@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from mmap import mmap
 from typing import final
 
+from holdfast.kernel.ids import BlobId
+
 VERSION: int
 
 @final
@@ -52,6 +54,13 @@ def settled(
     offset_at: Callable[[int], int],
     /,
 ) -> list[bytes | None] | None: ...
+def files(
+    packed: bytes,
+    ids: list[BlobId],
+    owner: Callable[[int, int], bytes],
+    offset_at: Callable[[int], int],
+    /,
+) -> list[bytes | None]: ...
 def read_small(dir_fd: int, name: bytes, size: int, /) -> tuple[bytes, Stat, bool]: ...
 def compare(fd: int, at: int, data: bytes, path: bytes | None, size: int, mtime_ns: int, /) -> int: ...
 def write_small(

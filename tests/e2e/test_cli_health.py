@@ -112,6 +112,29 @@ def test_an_old_backup_is_overdue(cli, configured, need) -> None:
     assert found["days:docs/home"]["result"] == "fail" and "no snapshot of 2 days" in found["days:docs/home"]["message"]
 
 
+def test_a_versioned_vault_has_no_snapshot_of_a_day_on_which_nothing_changed(
+    cli, documents: Path, tmp_path: Path, need
+) -> None:
+    need("faketime")
+    (cli.home / "holdfast.yaml").write_text(
+        f"vaults: {{disk: {{location: {tmp_path}/versions, kind: versioned}}}}\n"
+        f"plans: {{docs: {{paths: [{documents}], to: [disk], expect: {{every: 26h}}}}}}\nhealth: {{free: 1K}}\n"
+    )
+
+    def later(when: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["faketime", "-f", when, *cli.words, *words, "--config", str(cli.home / "holdfast.yaml")]
+        return subprocess.run(command, env=cli.environ, cwd=cli.home, capture_output=True, check=False)
+
+    assert cli("init", "disk", "--config", cli.home / "holdfast.yaml").code == 0
+    for when in ("+0d", "+1d", "+2d"):
+        assert later(when, "backup", "docs").returncode == 0
+    assert b"1 snapshot" in later("+2d", "snapshots", "--vault", "disk").stdout
+    done = later("+2d", "health", "--only", "days", "--only", "age")
+    assert done.returncode == 0, done.stdout
+    missed = later("+4d", "health", "--only", "days")
+    assert missed.returncode == 1 and b"no snapshot of 1 day" in missed.stdout
+
+
 def test_a_clock_that_went_back_is_told(cli, configured, need) -> None:
     need("faketime")
     configured()

@@ -129,6 +129,50 @@ def test_a_source_that_is_suddenly_empty(cli, documents: Path, mirror: Path) -> 
     assert not Path(f"{mirror}{documents}/notes.txt").exists()
 
 
+def test_a_mirror_of_several_plans_says_how_old_each_ones_data_is(
+    cli, documents: Path, tmp_path: Path, mirror: Path
+) -> None:
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "song").write_text("la la la")
+    (cli.home / "holdfast.yaml").write_text(
+        f"vaults: {{disk: {{location: {mirror}, kind: mirror}}}}\n"
+        f"plans:\n  docs: {{paths: [{documents}], to: [disk], expect: {{every: 26h}}}}\n"
+        f"  tunes: {{paths: [{music}], to: [disk], note: tapes}}\n"
+        "health: {free: 1K}\n"
+    )
+    assert at(cli, "backup", "docs").code == 0
+    [alone] = [event for event in at(cli, "snapshots", "--json").events if event["event"] == "snapshot"]
+    assert "parts" not in alone
+    assert at(cli, "backup", "tunes").code == 0
+    [both] = [event for event in at(cli, "snapshots", "--json").events if event["event"] == "snapshot"]
+    assert both["paths"] == sorted([str(documents), str(music)]) and both["tags"] == ["plan:tunes"]
+    assert [(part["paths"], part["tags"], part["note"]) for part in both["parts"]] == [
+        ([str(music)], ["plan:tunes"], "tapes"),
+        ([str(documents)], ["plan:docs"], ""),
+    ]
+    assert both["parts"][0]["time"] == both["time"] and both["parts"][1]["time"] == alone["time"]
+    shown = at(cli, "snapshots").out.splitlines()
+    assert "plan:tunes" in shown[2] and str(music) in shown[2] and both["short_id"] in shown[2]
+    assert "plan:docs" in shown[3] and str(documents) in shown[3] and both["short_id"] not in shown[3]
+    assert at(cli, "snapshots", "--tag", "plan:docs", "--json").summary["snapshots"] == 1
+    assert at(cli, "snapshots", "--tag", "plan:other", "--json").summary["snapshots"] == 0
+    refused = at(cli, "restore", "latest", "--tag", "plan:docs", "--target", tmp_path / "back")
+    assert refused.code == 10 and f"What fits is {documents}: name it with latest:PATH" in refused.err
+    assert not (tmp_path / "back").exists()
+    assert at(cli, "restore", f"latest:{documents}", "--target", tmp_path / "back").code == 0
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == sorted(os.listdir(documents))
+    shutil.rmtree(cli.home / ".local/state/holdfast")  # without a journal the vault itself tells how old it is
+    found = {event["name"]: event for event in at(cli, "health", "--only", "age", "--json").events if "name" in event}
+    assert {event["result"] for event in found.values()} == {"pass"} and len(found) == 2
+
+
+def at(cli, *words: str | Path):
+    return cli(
+        *words, *(("--vault", "disk") if words[0] in ("snapshots", "restore") else ()), "--config", "holdfast.yaml"
+    )
+
+
 def test_a_protected_mirror(cli, documents: Path, tmp_path: Path) -> None:
     place = tmp_path / "protected"
     assert cli("init", place, "--kind", "mirror", "--protect").code == 0

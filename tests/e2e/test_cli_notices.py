@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import SOURCE, Cli
+from tests.e2e.conftest import SOURCE, Cli, Done
 from tests.servers.listening import free_port
 from tests.servers.ntfy import ntfy_server
 from tests.servers.scripted import Reply, Request, Scripted, scripted
@@ -94,7 +94,10 @@ def test_acknowledging(home: Cli, hook: Hook) -> None:
     assert home("ack", "nosuch").code == 10
     done = home("ack")
     assert done.code == 0
-    assert "acknowledged" in done.out
+    assert done.err == "1 notice acknowledged.\n"
+    again = home("ack", "all")
+    assert (again.code, again.out, again.err) == (0, "", "Nothing to do: 1 notice was acknowledged before.\n")
+    assert home("ack", "all", "--json").events[-1] == {"event": "summary", "outcome": "ok", "notices": 0, "before": 1}
     told = len(hook.titles)
     time.sleep(1.1)
     assert home("notify", "send").code == 0
@@ -111,6 +114,36 @@ def test_nothing_happened_is_told(home: Cli, hook: Hook) -> None:
     assert told.summary["sent"] == 1
     assert hook.titles[0].startswith("No new snapshot of docs in home for ")
     assert home("notify", "send", "--json").summary["sent"] == 0
+
+
+def at(home: Cli, when: str, *words: str) -> Done:
+    """A command at another time: ``+3d``, or ``2026-11-22 23:00:00``."""
+    return replace_words(home, ["faketime", "-f", when, *home.words])(*words)
+
+
+def replace_words(home: Cli, words: list[str]) -> Cli:
+    found = Cli(home.home)
+    found.environ, found.words = home.environ, words
+    return found
+
+
+def test_one_old_backup_is_one_notice_though_health_finds_it_too(
+    home: Cli, hook: Hook, need: Callable[[str], str]
+) -> None:
+    need("faketime")
+    healthy = "health: {free: 1K, skip: [clock, disk, schedule, key, state]}\n"
+    configure(home, f'{{channels: {{hook: "{hook.server.url}"}}, repeat: never}}', ", expect: {every: 26h}", healthy)
+    assert home("backup", "docs").code == 0
+    done = at(home, "+3d", "health", "--json")
+    failed = {event["name"]: event for event in done.events if event.get("result") == "fail"}
+    assert set(failed) == {"age:docs/home", "days:docs/home"}
+    assert failed["age:docs/home"]["notice"] == {"rule": "overdue", "plan": "docs"}
+    assert hook.titles == ["No new snapshot of docs in home for 3 days"]
+    (home.home / "papers").rename(home.home / "away")
+    assert at(home, "+4d", "backup", "docs").code == 10
+    assert at(home, "+4d", "health").code == 1
+    assert at(home, "+5d", "health").code == 1
+    assert hook.titles[1:] == ["Backup of docs failed"]
 
 
 def test_a_channel_that_is_down_gets_its_message_later_and_another_one_tells_of_it(home: Cli, hook: Hook) -> None:

@@ -164,6 +164,19 @@ def test_a_witness_reads_back_and_compares_with_the_original(tmp_path: Path, siz
         assert [kind for kind, _, _ in seen.findings] == ["file.differs"]
 
 
+@pytest.mark.parametrize("size", [0, 1, 262_144, 262_145])
+def test_a_witness_sees_that_there_is_more_or_less(tmp_path: Path, size: int) -> None:
+    data = b"x" * size
+    written = Written(tmp_path, data)
+    with open(written.copy, "ab") as file:
+        file.write(b"!")
+    for seen in written.seen(data):
+        assert {kind for kind, _, _ in seen.findings} == {"file.differs"}
+    os.truncate(written.copy, max(0, size - 1))
+    for seen in written.seen(data):
+        assert {kind for kind, _, _ in seen.findings} == ({"file.differs"} if size else set())
+
+
 def test_an_original_that_changed_since_is_no_finding_and_a_rotten_one_is(tmp_path: Path) -> None:
     data = b"content" * 2000
     written = Written(tmp_path, data)

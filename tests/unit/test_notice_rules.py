@@ -77,7 +77,7 @@ def test_a_plan_that_failed_before_any_vault_is_told() -> None:
     [
         finished("failed", operation="restore"),
         finished("cancelled"),
-        finished("failed", plan="", error={"code": "invalid", "message": "no such option"}),
+        finished("refused", plan="", error={"code": "invalid", "message": "no such option"}),
         fact("run.started"),
         fact("item.warning", level="warning"),
     ],
@@ -87,7 +87,10 @@ def test_what_the_person_at_the_terminal_sees_himself_is_not_told(record: Record
 
 
 def test_an_unattended_failure_without_a_plan_is_told() -> None:
-    assert Life(ONE).told(0, finished("failed", plan="", operation="check")) == [("raised", "failed", "phone")]
+    away = {"code": "not_found", "message": "the vault is not there"}
+    for more in ({}, {"error": away}):
+        told = Life(ONE).told(0, finished("failed", plan="", operation="check", **more))
+        assert told == [("raised", "failed", "phone")]
 
 
 def test_damage_is_critical_and_only_a_good_check_ends_it() -> None:
@@ -266,6 +269,55 @@ def test_a_failing_health_check_is_told_again_only_when_another_one_fails() -> N
     assert life.told(3, health("key")) == []
     assert life.told(4, health("key", "space")) == []
     assert life.told(5, health()) == [("resolved", "health", "phone")]
+
+
+def checked(**twins: dict[str, str]) -> Record:
+    """Health found that these checks fail, each with the notice that tells of the same trouble."""
+    return fact(
+        "health.checked",
+        checks=[{"name": name, "result": "fail", "message": "bad", "notice": twin} for name, twin in twins.items()],
+    )
+
+
+OLD = {"rule": "overdue", "plan": "docs"}
+
+
+def test_one_old_backup_is_told_by_the_rule_overdue_and_not_by_health_as_well() -> None:
+    life = Life(ONE)
+    life.expectations = [Expectation("backup", "docs", "home", 26 * HOUR, START)]
+    assert life.told(25 * HOUR, checked(age=OLD)) == []
+    assert life.told(27 * HOUR, checked(age=OLD, days=OLD)) == [("raised", "overdue", "phone")]
+    assert life.told(28 * HOUR, checked(age=OLD, key={})) == [("raised", "health", "phone")]
+    health = next(notice for notice in life.open if notice.rule == "health")
+    assert health.title == "Health: key"
+    assert health.message.splitlines() == ["key: bad", "What else fails has notices of its own: age"]
+    assert life.told(29 * HOUR, checked(age=OLD)) == [("resolved", "health", "phone")]
+
+
+def test_a_failed_run_is_not_told_again_by_health_until_its_notice_is_over() -> None:
+    life = Life(ONE)
+    run = finished("failed", run="r", parent="P")
+    assert life.told(0, run, checked(part={"run": "r"}, whole={"run": "P"})) == [("raised", "failed", "phone")]
+    assert life.told(1, checked(part={"run": "r"}, whole={"run": "P"})) == []
+    assert life.told(2, checked(other={"run": "x"})) == [("raised", "health", "phone")]
+
+
+@pytest.mark.parametrize("twin", [OLD, {"run": "r"}])
+def test_health_tells_those_who_do_not_hear_of_the_trouble_otherwise(twin: dict[str, str]) -> None:
+    routes = (
+        Route(frozenset({"health"}), ("mail",)),
+        Route(frozenset({"overdue", "failed"}), ("phone",)),
+    )
+    life = Life(replace(ALL, routes=routes))
+    life.told(0, finished("failed", run="r"))
+    assert life.told(1, checked(age=twin)) == [("raised", "health", "mail")]
+    only_other_plans = (
+        Route(frozenset({"health"}), ("mail",)),
+        Route(frozenset({"overdue", "failed"}), ("mail",), frozenset({"other"})),
+    )
+    life = Life(replace(ALL, routes=only_other_plans))
+    life.told(0, finished("failed", run="r"))
+    assert life.told(1, checked(age=twin)) == [("raised", "health", "mail")]
 
 
 def test_errors_of_scripts_are_counted_and_close_by_themselves_after_a_day() -> None:

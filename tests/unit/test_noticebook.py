@@ -287,16 +287,23 @@ def test_acknowledging_by_the_beginning_of_an_id_or_all(house: House) -> None:
     house.backup("failed", vault="a")
     house.backup("failed", vault="b")
     house.look()
-    first, _second = house.book.open()
+    first, second = house.book.open()
     with pytest.raises(NotFound, match="no open notice"):
         house.book.acknowledge("zzz", "me")
     with pytest.raises(Invalid, match="several"):
         house.book.acknowledge("", "me")
-    assert [notice.id for notice in house.book.acknowledge(first.id[:6], "me")] == [first.id]
+    assert [notice.id for notice in house.book.acknowledge(first.id[:6], "me").now] == [first.id]
     assert house.book.open()[0].acknowledged_by == "me"
     house.clock.now += 25 * HOUR * SECOND
     assert house.look() == ["repeated failed"]
-    assert len(house.book.acknowledge("all", "me")) == 2
+    known = house.book.acknowledge("all", "you")
+    assert ([notice.subject for notice in known.now], [notice.acknowledged_by for notice in known.before]) == (
+        [second.subject],
+        ["me"],
+    )
+    again = house.book.acknowledge("all", "them")
+    assert (again.now, len(again.before)) == ((), 2)
+    assert [notice.acknowledged_by for notice in again.before if notice.id == second.id] == ["you"]
     assert house.audit().count("acknowledged") == 2
 
 

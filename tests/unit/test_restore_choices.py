@@ -146,6 +146,7 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("transient", [False, True])
 @pytest.mark.parametrize(
     ("overwrite", "kept"),
     [
@@ -156,9 +157,10 @@ def target(tmp_path: Path) -> Path:
     ],
 )
 def test_overwriting(
-    target: Path, source: Path, vault: ArchiveVault, overwrite: Overwrite, kept: dict[str, bytes], workers: int
-) -> None:
-    done = bring_back(vault, target, source, overwrite=overwrite, workers=workers)
+    target: Path, source: Path, vault: ArchiveVault, overwrite: Overwrite, kept: dict[str, bytes], workers: int,
+    transient: bool,
+) -> None:  # fmt: skip
+    done = bring_back(vault, target, source, overwrite=overwrite, workers=workers, transient=transient)
     assert done.outcome is Outcome.OK
     assert contents(target) == all_of(source) | {"stranger": b"?"} | kept
     links_kept = overwrite is Overwrite.NEVER

@@ -63,6 +63,10 @@ class People(Names):
         return ["wheel", "ünï", "", "g"][gid]
 
 
+def plain(name: bytes) -> bool:
+    return name.isascii() and name.decode().isprintable() and not set(name) & set(b'"\\<>&')
+
+
 def trees(data: bytes, writer: NodeWriter, *, trusted: bool = True) -> OldTrees:
     return OldTrees(lambda _: data, writer, People(), lambda blob: blob[0] < 128, trusted=trusted)
 
@@ -99,12 +103,30 @@ def test_the_extension_agrees_with_python(entries: dict[bytes, tuple[Seen, str]]
             assert raw is None
             continue
         expected, _ = old.unchanged(nodes, item.name, item.stat, b"/")
-        plain = item.name.isascii() and item.name.decode().isprintable() and not set(item.name) & set(b'"\\<>&')
         settled_by_python = entries[item.name][1] == "cut" or item.stat.st_uid == 3  # whose name is that long
-        if plain and not settled_by_python:
+        if plain(item.name) and not settled_by_python:
             assert raw == expected
         else:
             assert raw is None or raw == expected
+
+
+@needs_extension
+@given(st.dictionaries(NAMES, STATS, max_size=8), ZONES)
+def test_new_nodes_are_what_python_writes(entries: dict[bytes, Seen], zone: int) -> None:
+    writer, people = NodeWriter(lambda seconds: zone if seconds >= 0 else -zone), People()
+    items = [Item(name, entries[name]) for name in sorted(entries)]
+    ids = [BlobId(sha256(name).digest()) for name, _ in items]
+    made = writer.files(pack(items) or b"", ids, people.user, people.group)
+    for (name, seen), identifier, raw in zip(items, ids, made, strict=True):
+        expected = writer.file(
+            name, seen, people.user(seen.st_uid), people.group(seen.st_gid), (), [identifier], seen.st_size
+        )
+        usual = plain(name) and seen.st_uid != 3 and seen.st_mode & 0o170000 == 0o100000
+        assert raw == (expected if usual else None)
+    with pytest.raises(IndexError):
+        writer.files(
+            pack([Item(b"a", Seen(0o100644, 1, 1, 3, 4, 5, 0, 0, 1, 0))]) or b"", [], people.user, people.group
+        )
 
 
 @given(st.dictionaries(NAMES, STATS.filter(lambda seen: seen.st_mode & 0o170000 == 0o100000), min_size=1, max_size=40))

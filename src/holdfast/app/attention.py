@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from holdfast.app.status import read, write
+from holdfast.kernel.values import dataclass
 
 NAME = "attention.json"
 

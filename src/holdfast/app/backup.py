@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context, Meanwhile, hostname, username
@@ -14,6 +14,7 @@ from holdfast.app.init import NewVault, init
 from holdfast.app.recording import note, recording
 from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.files.rules import Rules

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import HoldfastError, NotFound, Unsupported
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def find(
         if chosen:
             among = [find_snapshot(there.snapshots, text, wanted) for text in chosen]
         else:
-            among = [snapshot for snapshot in reversed(there.snapshots) if wanted.matches(snapshot)]
+            among = [snapshot for snapshot in reversed(there.snapshots) if wanted.fitting(snapshot)]
         yield from search(there.browser, among, criteria, cancel=context.cancel)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
 from holdfast.files.whole import cannot_write, create_file
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.config.locate import Configured

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from holdfast.kernel.clock import Clock, SystemClock
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.events import Emit
 from holdfast.kernel.secret import Secret
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.app.plain import PlainVault

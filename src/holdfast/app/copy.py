@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
@@ -16,6 +16,7 @@ from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
 from holdfast.kernel.events import Fact
 from holdfast.kernel.ids import SnapshotId
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 from holdfast.vaults.retention import Policy, ahead_of_time, plan
 

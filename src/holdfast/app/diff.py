@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.browse import Browsing, browsing
@@ -13,6 +12,7 @@ from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.ids import short
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:

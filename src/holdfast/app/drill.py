@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast import __version__
@@ -21,6 +21,7 @@ from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.files.scratch import Scratch, scratch_folder, sweep
 from holdfast.kernel.errors import NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.sources.watched import temporary_bases
 from holdfast.vaults.base import Damage, Outcome, SnapshotFilter, SnapshotInfo
 from holdfast.vaults.drill.listing import DUMPS, Listing
@@ -177,9 +178,9 @@ def _choose(context: Context, vault: ArchiveVault | PlainVault, request: DrillRe
     plan = request.plan
     if plan is not None and request.snapshot in ("latest", "random"):
         host = (plan.host or hostname(),)
-        if vault.kind == "mirror":  # its one snapshot has the tags of the last run, of whatever plan
+        if vault.kind == "mirror":  # whichever plan brought it: what is there counts
             own = SnapshotFilter(hosts=host)
-            snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot) and _holds(snapshot, plan)]
+            snapshots = [snapshot for snapshot in snapshots if own.fitting(snapshot) and _holds(snapshot, plan)]
         else:
             own = SnapshotFilter(hosts=host, tags=(frozenset({plan.mark}),))
             snapshots = [snapshot for snapshot in snapshots if own.matches(snapshot)]

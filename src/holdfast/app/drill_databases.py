@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.drill_results import QUERY_SECONDS, DatabaseProof, QueryProof, is_true, shown_value
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.events import Tick
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.drill.listing import DUMPS
 
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from holdfast.app.context import Context, hostname, username
 from holdfast.app.exported import Exported, note_export
 from holdfast.config import keyfile
 from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.record import time_text
 
 LINE = "=" * 78

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from holdfast.files.whole import replace_file
+from holdfast.kernel.values import dataclass
 
 FILE = "exported-keys.json"
 

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.app.context import Context
@@ -19,6 +18,7 @@ from holdfast.files.whole import cannot_write, replace_file
 from holdfast.jobs.schedule import SECOND, is_missed, next_fire
 from holdfast.kernel.errors import NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 
 GRACE_SECONDS = 600
 """What is due is not made up for before so much time has passed: its own timer may only be slow."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
@@ -14,6 +14,7 @@ from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Corrupt, Denied, Invalid
 from holdfast.kernel.events import Event, Fact
 from holdfast.kernel.ids import SnapshotId, short
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 from holdfast.vaults.holds import in_words
 from holdfast.vaults.retention import Plan, Policy, ahead_of_time, held_until, plan, plan_named

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from holdfast.app.status import write
 from holdfast.config.healthsettings import HealthChoice
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.health import (
     Check,
     Examined,
@@ -223,6 +224,7 @@ def _fact(document: dict[str, Any], result: HealthResult) -> Fact:
     told = sorted(document["checks"], key=lambda each: order.index(each["result"]))
     checks = [
         {name: str(each.get(name, ""))[:300] for name in ("name", "result", "severity", "message", "action")}
+        | ({"notice": each["notice"]} if isinstance(each.get("notice"), dict) else {})
         if each["result"] in ("fail", "warn") or len(told) <= 60
         else {"name": each["name"], "result": each["result"]}
         for each in told

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.app.context import hostname
 from holdfast.app.health_scene import Scene, Watched, told
-from holdfast.monitor.health import Check, Finding, failed, gravest, passed, skipped, warned
+from holdfast.monitor.health import Check, Finding, Twin, failed, gravest, passed, skipped, warned
 from holdfast.monitor.report.words import duration, plural, safe, size
 
 if TYPE_CHECKING:
@@ -63,16 +63,22 @@ def _age(scene: Scene, watched: Watched) -> Finding:
     if last_ns is None:
         if plan is None and watched.probe.context.chosen is None:
             return skipped("nothing was ever saved here", action)
-        return failed("there has never been a backup that worked", action, critical=True)
+        return failed("there has never been a backup that worked", action, critical=True, twin=_overdue(watched))
     age = scene.age(last_ns)
     words = f"the last backup that worked was {duration(max(age, 0.0))} ago"
     if watched.every is not None:
         if age > watched.every:
-            return failed(f"{words}; it should be at most {duration(watched.every)}", action, critical=True)
+            message = f"{words}; it should be at most {duration(watched.every)}"
+            return failed(message, action, critical=True, twin=_overdue(watched))
         return passed(f"{words}; {duration(watched.every)} are allowed")
     if age > LAX_SECONDS:
         return warned(words, f"{action}; 'expect: {{every: 26h}}' in the plan says how often it should be")
     return passed(words)
+
+
+def _overdue(watched: Watched) -> Twin | None:
+    """The rule that tells of an old backup by itself: of plans that say how old it may be."""
+    return Twin("overdue", watched.plan.name) if watched.plan is not None and watched.plan.expect.every else None
 
 
 def _last_good(scene: Scene, watched: Watched) -> int | None:
@@ -96,7 +102,8 @@ def own_snapshots(watched: Watched) -> list[SnapshotInfo]:
     if plan is None:
         return list(snapshots)
     host = plan.host or hostname()
-    return [found for found in snapshots if plan.mark in found.tags and found.hostname == host]
+    runs = (run for snapshot in snapshots for run in snapshot.runs)
+    return [run for run in runs if plan.mark in run.tags and run.hostname == host]
 
 
 def _days(scene: Scene, watched: Watched) -> Finding:
@@ -121,7 +128,11 @@ def _days(scene: Scene, watched: Watched) -> Finding:
     message = f"no snapshot of {plural(len(missing), 'day')} of the last {scene.choice.days}: {shown}"
     yesterday = today - 1 in missing
     action = f"holdfast history --plan {watched.plan.name}"
-    return failed(message, action) if yesterday else warned(message, action)
+    if not yesterday:
+        return warned(message, action)
+    # A snapshot that was made and is gone is no lateness.
+    late = scene.past is not None and by_journal.isdisjoint(missing)
+    return failed(message, action, twin=_overdue(watched) if late else None)
 
 
 def uncovered(today: int, days: int, by_vault: AbstractSet[int], by_journal: AbstractSet[int], keeps: int) -> list[int]:
@@ -134,8 +145,9 @@ def uncovered(today: int, days: int, by_vault: AbstractSet[int], by_journal: Abs
 
 
 def _kept_days(plan: NamedPlan, kind: str) -> int:
-    """For how many days back the vault has a snapshot of each, if all went well; a mirror has only the current tree."""
-    if kind == "mirror":
+    """For how many days back the vault has a snapshot of each, if all went well; a mirror has only the current tree,
+    and a versioned vault none of a day on which nothing had changed."""
+    if kind != "archive":
         return 0
     if plan.keep.is_empty or plan.keep.daily < 0:
         return 1 << 30
@@ -158,7 +170,7 @@ def _outcome(scene: Scene, run: RunRow) -> Finding:
     action = hint or f"holdfast history {run.id}"
     if run.outcome == "failed":
         words = f"the last {run.operation}, {when}, failed" + (f": {said}" if said else "")
-        return failed(words, action, critical=run.operation in ("check", "drill"))
+        return failed(words, action, critical=run.operation in ("check", "drill"), twin=Twin(run=run.id))
     if run.outcome == "partial":
         problems = run.data.get("problems")
         count = f": {plural(problems, 'item')} could not be handled" if isinstance(problems, int) and problems else ""

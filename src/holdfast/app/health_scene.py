@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from holdfast.app.recording import label
 from holdfast.config.healthsettings import HealthChoice, health_choice
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.events import ignore
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.plain import plain_text
 
 if TYPE_CHECKING:

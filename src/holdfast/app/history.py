@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.monitor.journal import RunRow

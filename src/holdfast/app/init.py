@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from holdfast.app.recording import recording
 from holdfast.config import keyfile, secrets
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.secret import Secret
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.storage import Storage

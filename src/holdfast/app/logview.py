@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
 from holdfast.app.logs import FOLDER
 from holdfast.kernel.errors import NotFound
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.browse import browsing
 from holdfast.app.context import Context
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import PLACE
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 from holdfast.vaults.items import walk

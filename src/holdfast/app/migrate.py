@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from holdfast.app.context import Context
 from holdfast.app.endings import of_migration
 from holdfast.app.recording import recording
 from holdfast.kernel.errors import Corrupt, Denied
+from holdfast.kernel.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.attention import load, mark_of, remember, save
@@ -15,6 +15,7 @@ from holdfast.app.recording import note, recorded
 from holdfast.config.notifysettings import notice_settings
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.channels.apart import Sent, send_apart
 from holdfast.monitor.channels.base import ChannelSpec, Message
 from holdfast.monitor.masking import mask
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from holdfast.config.settings import Settings
     from holdfast.monitor.delivering import Attempt
     from holdfast.monitor.journal import Journal
-    from holdfast.monitor.noticebook import Noticebook
+    from holdfast.monitor.noticebook import Acknowledged, Noticebook
     from holdfast.monitor.noticerows import Wanted
 
 _ROUNDS = 3
@@ -141,7 +142,7 @@ def list_notices(context: Context, *, everything: int = 0) -> list[Notice]:
         return book.recent(everything) if everything else book.open()
 
 
-def acknowledge(context: Context, prefix: str) -> list[Notice]:
+def acknowledge(context: Context, prefix: str) -> Acknowledged:
     """Say that somebody knows of a notice (by the beginning of its id), of ``all``, or, for "", of the only one.
 
     It is then neither repeated nor escalated until it gets worse. Raises ``NotFound``, ``Invalid``.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context, hostname
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.config.settings import Settings

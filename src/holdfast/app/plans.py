@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.app.backup import BackupRequest, BackupResult, check_request, one_scan, with_lines
@@ -15,9 +15,11 @@ from holdfast.app.forget import ForgetOptions, Forgotten
 from holdfast.app.hooks import run_before, run_later
 from holdfast.app.kinds import Thin, of_kind
 from holdfast.app.pings import switched
+from holdfast.app.plain import folder_of
 from holdfast.app.recording import recorded
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import Outcome, SnapshotFilter
 
 if TYPE_CHECKING:
@@ -83,9 +85,12 @@ def run_plan(context: Context, plan: NamedPlan, request: PlanRequest, told: Call
     reading of the directories for all and with the tag ``plan:NAME``; a vault that fails does not keep the others from
     theirs. Where a snapshot was saved and the plan says what to keep, what it does not keep of its own snapshots of
     this host is forgotten in that vault. The hooks ``after`` run whatever happened, those of ``on_failure`` where the
-    outcome is ``failed``; then ``Cancelled`` is raised, if that is what happened.
+    outcome is ``failed``; then ``Cancelled`` is raised, if that is what happened. Raises ``NotFound`` before anything
+    began where somebody who sits there named a vault that nothing knows.
     """
     context = replace(context, remembered={})
+    if context.ask is not None:
+        _refuse_unknown(context, plan, request.to)
     if request.dry_run:
         return _run(context, plan, request, told)
     with switched(context, plan.name) as switch, recorded(switch.context, "backup", plan=plan.name) as run:
@@ -94,6 +99,23 @@ def run_plan(context: Context, plan: NamedPlan, request: PlanRequest, told: Call
         run.finish(ending.outcome, ending.message, **ending.data)
         switch.say(ending.outcome, ending.message)
         return result
+
+
+def _refuse_unknown(context: Context, plan: NamedPlan, to: tuple[str, ...]) -> None:
+    """A vault that neither the plan nor the configuration names, and that is not there, was mistyped: that is no
+    failure of the plan, and none of its hooks is run for it."""
+    for vault in to:
+        here = replace(context, vault=vault)
+        if vault in plan.to or here.named is not None:
+            continue
+        storage = here.storage()
+        try:
+            known = folder_of(storage) is None or here.has_vault(storage)
+        finally:
+            storage.close()
+        if not known:
+            with here.opened_any():  # raises what tells best what is wrong
+                pass
 
 
 def _run(context: Context, plan: NamedPlan, request: PlanRequest, told: Callable[[VaultRun], None]) -> PlanResult:

@@ -7,9 +7,9 @@ import re
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.runners.output import Search
 
 _COARSE_NS = 2_000_000_000  # FAT has times in steps of two seconds; others are finer

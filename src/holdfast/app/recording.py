@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -13,6 +13,7 @@ from holdfast.app.context import Context
 from holdfast.app.hearing import Hearing
 from holdfast.kernel.errors import Cancelled, HoldfastError, Locked, NoSpace
 from holdfast.kernel.events import Emit, Event, Fact
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.monitor.outbox import Outbox
@@ -32,12 +33,15 @@ KEPT = frozenset(
 MOST_ITEMS = 1000
 """How many facts about items a run keeps; ``run.finished`` tells the true number of problems."""
 
-_LEVELS = {"ok": "info", "partial": "warning", "failed": "error", "cancelled": "warning"}
+_LEVELS = {"ok": "info", "refused": "info", "partial": "warning", "failed": "error", "cancelled": "warning"}
+_MISTAKES = frozenset(("invalid", "not_found", "wrong_password", "unsupported"))
+"""Codes of errors that say: what you asked for cannot be, ask for something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended: the outcome in a word, a sentence for a person, and counts."""
+    """How a run ended: the outcome in a word, a sentence for a person, and counts. ``refused`` is what was a mistake of
+    the person who sits there and reads that: no failure of anything that protects data."""
 
     outcome: str
     message: str
@@ -112,8 +116,9 @@ def recorded(
 
     Use the ``context`` of what is yielded, and call its ``finish`` at the end. A run that begins inside another one has
     that one's id as ``data["parent"]``, and its plan unless another is given. An exception makes the run ``failed``,
-    with code, message and hint; ``Cancelled``, Ctrl-C, and whatever fails after the stop button was pressed make it
-    ``cancelled``; it is raised on. ``data`` goes with ``run.started`` and must not hold secrets.
+    with code, message and hint, or ``refused`` (see ``_is_mistake``); ``Cancelled``, Ctrl-C, and whatever fails after
+    the stop button was pressed make it ``cancelled``; it is raised on. ``data`` goes with ``run.started`` and must not
+    hold secrets.
     """
     from holdfast.monitor.process import this_process
     from holdfast.monitor.record import new_id
@@ -130,7 +135,10 @@ def recorded(
     except BaseException as error:
         if isinstance(error, Locked):
             recording.keep(Fact("lock.stuck", error.message, "warning", error.context))
-        _end(context, recording, _of_error(error, context, recording.ending))
+        ending = _of_error(error, context, recording.ending)
+        if ending.outcome == "failed" and _is_mistake(context, recording.where, ending):
+            ending = replace(ending, outcome="refused")
+        _end(context, recording, ending)
         raise
     _end(context, recording, recording.ending or Ending("ok", "done"))
 
@@ -212,6 +220,8 @@ def _outbox(context: Context) -> Outbox:
 
 def _end(context: Context, recording: Recording, ending: Ending) -> None:
     fact = recording.end(ending)
+    if ending.outcome == "refused":
+        return  # the last word on a plan or vault is what the last real run said
     context.recorder.outcomes.append(ending.outcome)
     # A plan's snapshot may have shrunk; a report is to be sent; what health found may be over.
     context.recorder.watched |= bool(recording.where["plan"]) or recording.where["operation"] in ("report", "health")
@@ -234,6 +244,16 @@ def _of_error(error: BaseException, context: Context, said: Ending | None) -> En
         found = {"code": "internal", "message": f"unexpected error: {type(error).__name__}: {error}", "hint": ""}
     found = {name: masked(text) for name, text in found.items()}
     return Ending("failed", found["message"], {**data, "error": found})
+
+
+def _is_mistake(context: Context, where: Mapping[str, str], ending: Ending) -> bool:
+    """Whether what was asked for was wrong, and whoever asked reads that: somebody sits at the terminal, or it is work
+    that no timer does. The same from a timer, or of a plan, protects nothing today, and has to be told."""
+    if ending.data["error"]["code"] not in _MISTAKES or where["plan"]:
+        return False
+    from holdfast.monitor.observing import WATCHED
+
+    return context.ask is not None or where["operation"] not in WATCHED
 
 
 def masked(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NotFound
 from holdfast.kernel.events import Fact
 from holdfast.kernel.ids import short
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:

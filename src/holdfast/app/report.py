@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from holdfast.app.recording import note, recorded
 from holdfast.files.whole import replace_file
 from holdfast.kernel.errors import Denied, Invalid, NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.monitor.report.model import Due, Expected, Report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.app.context import Context
@@ -11,6 +11,7 @@ from holdfast.app.endings import of_restore
 from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import RestoreOptions, RestoreSummary, SnapshotFilter, SnapshotInfo
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.app.browse import browsing
@@ -15,6 +14,7 @@ from holdfast.app.endings import of_database
 from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot
 from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import PLACE, as_name
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
@@ -10,6 +10,7 @@ from holdfast.app.endings import of_work
 from holdfast.app.recording import recording
 from holdfast.app.repair import Choice, chosen, held, refuse_append_only
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.vaults.archive.rewrite import RewriteSummary

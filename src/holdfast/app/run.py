@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import signal
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from holdfast.app.context import Context
@@ -15,6 +15,7 @@ from holdfast.app.promises import Broken, Promises, broken, forms
 from holdfast.app.recording import Recording, note, recorded
 from holdfast.kernel.errors import Cancelled, Invalid, Locked
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.masking import environment_secrets, mask
 from holdfast.runners.output import Search, Tail
 from holdfast.runners.process import CannotStart, Ended, Heard, Order, run

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from holdfast.files.whole import cannot_write, replace_file
 from holdfast.jobs.schedule import LocalZone, delay, fires, next_fire
 from holdfast.jobs.timers.base import Owner, Starter, Timer
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound, Unavailable
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.config.settings import NamedPlan, Settings

@@ -54,6 +54,13 @@ def find_snapshot(
         fitting = [snapshot for snapshot in snapshots if wanted.matches(snapshot)]
         if not fitting:
             narrowed = snapshots and wanted != SnapshotFilter()
+            parts = [part for snapshot in snapshots for part in wanted.fitting(snapshot)]
+            if parts:
+                where = ", ".join(path for part in parts for path in part.paths)
+                raise NotFound(
+                    "the mirror is one snapshot of several runs, and only a part of it fits --host and --tag",
+                    hint=f"What fits is {where}: name it with latest:PATH, and leave --host and --tag out.",
+                )
             raise NotFound(
                 "no snapshot fits --host, --path and --tag" if narrowed else "the vault holds no snapshot yet",
                 hint=LIST_HINT if narrowed else "'holdfast backup PATH' makes one.",

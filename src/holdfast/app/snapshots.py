@@ -18,7 +18,7 @@ def list_snapshots(
     ``latest`` keeps the newest so many of each group (without ``group_by``: of each host and set of paths, as restic).
     """
     with context.opened_any() as vault:
-        fitting = [snapshot for snapshot in vault.snapshots(context.emit) if wanted.matches(snapshot)]
+        fitting = [snapshot for snapshot in vault.snapshots(context.emit) if wanted.fitting(snapshot)]
     if latest is not None:
         kept = {s.id for _, group in _groups(fitting, group_by or ("host", "paths")) for s in group[-latest:]}
         fitting = [snapshot for snapshot in fitting if snapshot.id in kept]

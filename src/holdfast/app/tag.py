@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from holdfast.app.context import Context
 from holdfast.app.endings import of_tags
@@ -12,6 +11,7 @@ from holdfast.app.forget import refuse_append_only
 from holdfast.app.recording import recording
 from holdfast.app.selection import find_snapshot, readable_snapshots
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotFilter, SnapshotInfo
 from holdfast.vaults.holds import HOLD, is_hold, with_hold, without_hold
 from holdfast.vaults.retention import held_until, today

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from holdfast.app.context import Context
 from holdfast.app.endings import of_unlock
 from holdfast.app.recording import recording
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.repository.locks import HeldLock

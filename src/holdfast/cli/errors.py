@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.kernel.errors import Cancelled, HoldfastError
+from holdfast.kernel.values import dataclass
 
 OK, FAILED, USAGE, PARTIAL, MISSING, LOCKED, DENIED, DAMAGE, TEMPORARY, CANCELLED = (
     *(0, 1, 2, 3),

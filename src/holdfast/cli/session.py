@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 
@@ -22,6 +22,7 @@ from holdfast.config.locate import Configured
 from holdfast.config.secrets import Ask, PasswordChoice
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, HoldfastError, NoSpace, Unavailable
+from holdfast.kernel.values import dataclass
 
 ENDING = b"\r\x1b[Kending cleanly; press Ctrl-C again to end at once\n"
 

@@ -7,12 +7,12 @@ import math
 import os
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.config import words
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.vaults.drill.model import Sample

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.config.flaws import Flaw, Key, Spot
 from holdfast.config.words import VARIABLE
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     import yaml

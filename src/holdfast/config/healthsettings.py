@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.config import words
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.config.fields import Command

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from holdfast.config.fields import Section
 from holdfast.config.flaws import Flaw, Key, Spot, did_you_mean, refusal
 from holdfast.config.models import Configuration
 from holdfast.kernel.errors import Denied, Invalid, NotFound
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

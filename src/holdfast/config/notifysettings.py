@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.config import secrets, words
 from holdfast.config.secrets import Warn
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.notice import PROBLEMS, RULES, Escalation, NoticeSettings, Quiet, Route
 from holdfast.monitor.quiet import minutes
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.config import words
 from holdfast.kernel.errors import Denied, Invalid, NotFound
+from holdfast.kernel.values import dataclass
 
 if TYPE_CHECKING:
     from holdfast.config.models import Configuration

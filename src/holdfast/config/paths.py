@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from holdfast.kernel.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.config import keyfile
 from holdfast.kernel.errors import Denied, Invalid, NotFound
 from holdfast.kernel.secret import Secret
+from holdfast.kernel.values import dataclass
 
 Ask = Callable[[str, bool], str]
 """Asks a person for a secret: (what for, whether to ask twice) -> the answer."""

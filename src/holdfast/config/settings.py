@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.config import words
@@ -13,6 +12,7 @@ from holdfast.config.flaws import did_you_mean
 from holdfast.config.load import Loaded
 from holdfast.config.secrets import PasswordChoice
 from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.retention import Policy, Span
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from holdfast.kernel.clock import Clock
+from holdfast.kernel.values import dataclass
 
 FOLDERS = (
     "Desktop",

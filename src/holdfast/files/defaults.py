@@ -8,7 +8,7 @@ back with a negated pattern, for example ``!node_modules/``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from holdfast.kernel.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import Literal
+
+from holdfast.kernel.values import dataclass
 
 Kind = Literal["file", "dir", "symlink", "dev", "chardev", "fifo", "socket", "irregular", "stream"]
 """restic's node types, and ``stream``: bytes of unknown length that a source produces, saved as a file."""

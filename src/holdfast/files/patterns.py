@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Literal
+
+from holdfast.kernel.values import dataclass
 
 _SPECIAL = b"*?[\\"
 _SLASH, _STAR, _BACKSLASH, _OPEN, _CLOSE = b"/*\\[]"

@@ -6,7 +6,6 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.files.defaults import (
@@ -22,6 +21,7 @@ from holdfast.files.defaults import (
 from holdfast.files.matching import View, layer_of
 from holdfast.files.patterns import escape, is_blank, parse
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 
 DEFAULT_IGNORE_FILE = b".holdfastignore"
 

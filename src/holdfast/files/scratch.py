@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.files.placing import remove_entry
@@ -21,6 +20,7 @@ from holdfast.files.small import has_extension
 from holdfast.kernel.errors import Denied, Invalid, NoSpace
 from holdfast.kernel.pool import Pool, default_size
 from holdfast.kernel.threads import map_in_threads
+from holdfast.kernel.values import dataclass
 
 PREFIX = b"holdfast-drill-"
 MARK = b".holdfast-drill"

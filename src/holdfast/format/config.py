@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from holdfast.format.crypto import Buffer
 from holdfast.format.gostring import json_value
 from holdfast.format.jsonfields import load_object, parse_id, take_int, take_text, wrong
 from holdfast.kernel.errors import Internal, Unsupported
+from holdfast.kernel.values import dataclass
 
 VERSION = 2
 DEGREE = 53

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from hmac import compare_digest
 from itertools import groupby
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from holdfast.format import accelerated
 from holdfast.kernel.errors import Corrupt, Invalid
+from holdfast.kernel.values import dataclass
 
 Buffer = bytes | bytearray | memoryview
 

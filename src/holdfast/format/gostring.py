@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 import orjson
@@ -23,12 +24,15 @@ _CONTROL_LETTERS = {7: "\\a", 8: "\\b", 12: "\\f", 10: "\\n", 13: "\\r", 9: "\\t
 _LETTER_BYTES = {"a": b"\a", "b": b"\b", "f": b"\f", "n": b"\n", "r": b"\r", "t": b"\t", "v": b"\v"}
 _LETTER_BYTES |= {"\\": b"\\", '"': b'"'}
 
-_ESCAPE = re.compile(
-    r"""\\(?:([abfnrtv\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))|(["\\\n])"""
-)
-
-_JSON_SPECIAL = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029\ud800-\udfff]')
+_ESCAPE = r"""\\(?:([abfnrtv\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))|(["\\\n])"""
+_JSON_SPECIAL = '[\x00-\x1f"\\\\<>&\u2028\u2029\ud800-\udfff]'
 _JSON_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compiled when first wanted: that takes 3 ms, and few names have anything to escape."""
+    return re.compile(text)
 
 
 def quote_name(name: bytes) -> str:
@@ -65,7 +69,7 @@ def unquote_name(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     parts: list[bytes] = []
     end = 0
-    for match in _ESCAPE.finditer(text):
+    for match in _pattern(_ESCAPE).finditer(text):
         parts.append(text[end : match.start()].encode("utf-8", "surrogateescape"))
         parts.append(_unescape(match))
         end = match.end()
@@ -96,7 +100,9 @@ def json_text(text: str) -> str:
 
     ``<``, ``>``, ``&``, U+2028 and U+2029 become ``\u00xx`` and the like; what cannot be UTF-8 becomes ``\ufffd``.
     """
-    return _JSON_SPECIAL.sub(_json_escape, text)
+    if text.isascii() and text.isalnum():
+        return text
+    return _pattern(_JSON_SPECIAL).sub(_json_escape, text)
 
 
 def _json_escape(match: re.Match[str]) -> str:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 
 import orjson
@@ -17,6 +16,7 @@ from holdfast.format.gostring import json_string
 from holdfast.format.jsonfields import load_object, take_base64, take_int, take_text, wrong
 from holdfast.kernel.errors import Corrupt, Invalid, Unsupported
 from holdfast.kernel.native import native as _native
+from holdfast.kernel.values import dataclass
 
 LaneMap = Callable[[Callable[[bytes], bytes], Iterable[bytes]], Iterable[bytes]]
 """``map`` of one iterable, results in order; it may work on several items at a time."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.format.crypto import Buffer
 from holdfast.format.gostring import json_value
 from holdfast.format.jsonfields import load_object, take_bool, take_int, take_text
 from holdfast.format.time import parse_time
+from holdfast.kernel.values import dataclass
 
 _WHAT = "a lock"
 _OURS = "holdfast"

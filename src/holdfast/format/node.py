@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from stat import S_IFMT
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from holdfast.format.time import format_second, parse_time
 from holdfast.kernel.errors import Invalid
 from holdfast.kernel.ids import BlobId
 from holdfast.kernel.native import native as _native
+from holdfast.kernel.values import dataclass
 
 _WHAT = "a node of a tree"
 _SECOND = 1_000_000_000
@@ -225,11 +226,16 @@ class NodeWriter:
         instead of the list where the extension is missing or the tree is not laid out as restic's."""
         if _native is None:
             return None
+        return _native.settled(tree, packed, _owner_of(user, group), self._offset_at)
 
-        def owner(uid: int, gid: int) -> bytes:
-            return _owner_part(uid, gid, user(uid), group(gid)).encode()
-
-        return _native.settled(tree, packed, owner, self._offset_at)
+    def files(
+        self, packed: bytes, ids: list[BlobId], user: Callable[[int], str], group: Callable[[int], str]
+    ) -> list[bytes | None]:
+        """:meth:`file` for each record (``sources.records``), of a file that is the one blob at its place in ``ids``
+        and has no extended attributes; None where that has to be called."""
+        if _native is None:
+            return [None] * len(ids)
+        return _native.files(packed, ids, _owner_of(user, group), self._offset_at)
 
     def directory_head(self, name: bytes, st: Stat, user: str, group: str, xattrs: Xattrs) -> bytes:
         """A directory up to its tree's id: the caller appends 64 hex digits and ``"}``."""
@@ -330,6 +336,10 @@ def _owner_part(uid: int, gid: int, user: str, group: str) -> str:
     user_part = f',"user":"{json_text(user)}"' if user else ""
     group_part = f',"group":"{json_text(group)}"' if group else ""
     return f',"uid":{uid},"gid":{gid}{user_part}{group_part}'
+
+
+def _owner_of(user: Callable[[int], str], group: Callable[[int], str]) -> Callable[[int, int], bytes]:
+    return lambda uid, gid: _owner_part(uid, gid, user(uid), group(gid)).encode()
 
 
 def _target_part(target: bytes) -> str:

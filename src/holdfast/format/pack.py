@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 
 from holdfast.format.crypto import OVERHEAD, Buffer
 from holdfast.kernel.errors import Corrupt, Invalid
 from holdfast.kernel.ids import BlobId
+from holdfast.kernel.values import dataclass
 
 TRAILER_SIZE = 4
 MAX_HEADER = 16 * 1024 * 1024

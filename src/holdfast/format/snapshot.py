@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from holdfast.format.crypto import Buffer
@@ -10,6 +10,7 @@ from holdfast.format.gostring import json_value
 from holdfast.format.jsonfields import load_object, take_id, take_int, take_text, take_texts, wrong
 from holdfast.format.time import parse_time
 from holdfast.kernel.ids import BlobId, SnapshotId
+from holdfast.kernel.values import dataclass
 
 _WHAT = "a snapshot"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+
+from holdfast.kernel.values import dataclass
 
 SECOND = 1_000_000_000
 SHORTHANDS = {

@@ -13,6 +13,10 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_TURN_SECONDS = 0.0001
+"""How long a thread keeps the interpreter while others want it. With the usual 5 ms, whoever comes back from a short
+call of the system waits that long for his turn: a mirror of 5,815 files spent 0.16 s so."""
+
 _MOST = 4  # what runs here holds memory for each thread: for scrypt 64 MiB
 
 
@@ -82,6 +86,7 @@ class Workers(Generic[Item, Result]):
         self._failed: list[BaseException] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._usual_turn = sys.getswitchinterval()
         self.waiting = 0  # tasks without an answer
 
     def submit(self, task: Item) -> None:
@@ -100,6 +105,8 @@ class Workers(Generic[Item, Result]):
                     self._work(forever=False)
                 return
             self._threads.append(thread)
+            if len(self._threads) == 1:
+                sys.setswitchinterval(_TURN_SECONDS)
 
     def take(self, *, wait: bool) -> list[Result]:
         """The answers that are there; with ``wait`` at least one, if any is to come. Raises what a task raised."""
@@ -129,6 +136,8 @@ class Workers(Generic[Item, Result]):
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        if self._threads:
+            sys.setswitchinterval(self._usual_turn)
 
     def _work(self, *, forever: bool = True) -> None:
         act: Callable[[Item], Result] | None = None

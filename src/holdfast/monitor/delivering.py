@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.channels.apart import Sent
 from holdfast.monitor.channels.base import ChannelSpec, Message
 from holdfast.monitor.journal import Journal

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.process import Process, is_gone, is_near, this_process
 from holdfast.monitor.record import Record
 from holdfast.monitor.rows import FINISHED

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.kernel.errors import Corrupt
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.lines import Row, row_of_line
 from holdfast.monitor.outbox import SUFFIX
 from holdfast.monitor.record import Record

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
+
+from holdfast.kernel.values import dataclass
 
 DAY_NS = 86_400 * 10**9
 WINDOW_DAYS = 60

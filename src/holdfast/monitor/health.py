@@ -6,13 +6,14 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock, SystemClock
 from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.values import dataclass
 
 LIMIT_SECONDS = 30.0
 """How long a check may take unless it says otherwise."""
@@ -30,14 +31,25 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Twin:
+    """What else makes a notice of the same trouble: the rule ``rule`` with what it expects of ``plan``, whenever it
+    finds that wrong; or whatever notice is open about the run ``run``."""
+
+    rule: str = ""
+    plan: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What a check found: one sentence, how grave it is (``info``, ``warning``, ``error``, ``critical``), and what to
-    do about it (may be empty)."""
+    do about it (may be empty). Whoever hears of its ``twin`` need not hear of this as well."""
 
     result: Result
     message: str
     severity: str = "info"
     action: str = ""
+    twin: Twin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +87,9 @@ def warned(message: str, action: str = "") -> Finding:
     return Finding(Result.WARN, message, "warning", action)
 
 
-def failed(message: str, action: str = "", *, critical: bool = False) -> Finding:
+def failed(message: str, action: str = "", *, critical: bool = False, twin: Twin | None = None) -> Finding:
     """Something does not do what it is there for; ``critical``: nothing protects the data meanwhile."""
-    return Finding(Result.FAIL, message, "critical" if critical else "error", action)
+    return Finding(Result.FAIL, message, "critical" if critical else "error", action, twin)
 
 
 def is_chosen(name: str, words: Iterable[str]) -> bool:
@@ -174,10 +186,13 @@ def gravest(findings: Iterable[Finding]) -> Finding | None:
 def as_json(examined: Examined) -> dict[str, Any]:
     """A check as the fact ``health.checked`` and ``status/health.json`` tell it, without its times."""
     found = examined.finding
-    return {
+    told: dict[str, Any] = {
         "name": examined.name,
         "result": str(found.result),
         "severity": found.severity,
         "message": found.message,
         "action": found.action,
     }
+    if found.twin is not None:
+        told["notice"] = {name: word for name, word in asdict(found.twin).items() if word}
+    return told

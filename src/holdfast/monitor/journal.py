@@ -19,7 +19,7 @@ from holdfast.monitor.database import Database
 from holdfast.monitor.died import note_dead, suspects
 from holdfast.monitor.lines import row_of
 from holdfast.monitor.outbox import _hostname
-from holdfast.monitor.record import Record, as_kept, make
+from holdfast.monitor.record import REFUSED, Record, as_kept, make
 from holdfast.monitor.rows import RUN_COLUMNS, RunRow, add_facts, record_of, run_of, seq_of
 from holdfast.monitor.schema import facts, outboxes, runs
 
@@ -171,15 +171,17 @@ class Journal:
         limit: int | None = None,
         newest_first: bool = True,
     ) -> list[RunRow]:
-        """The runs that meet every condition, by their start. The outcome of a run that goes on is empty."""
+        """The runs that meet every condition, by their start. The outcome of a run that goes on is empty.
+
+        Those that were ``refused`` (somebody's mistake, found after the run began) only where ``outcomes`` names them.
+        """
         wanted = sa.select(*RUN_COLUMNS)
         if operations:
             wanted = wanted.where(runs.c.operation.in_(operations))
         for column, value in ((runs.c.plan, plan), (runs.c.vault, vault), (runs.c.host, host)):
             if value is not None:
                 wanted = wanted.where(column == value)
-        if outcomes:
-            wanted = wanted.where(runs.c.outcome.in_(outcomes))
+        wanted = wanted.where(runs.c.outcome.in_(outcomes) if outcomes else runs.c.outcome != REFUSED)
         wanted = _between(wanted, runs.c.started_ns, since_ns, until_ns)
         order = (runs.c.started_ns.desc(), runs.c.id.desc()) if newest_first else (runs.c.started_ns, runs.c.id)
         with self._database.reading() as connection:

@@ -8,12 +8,13 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.logfile import files_of
 from holdfast.monitor.logline import rank
 from holdfast.monitor.record import time_text

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from holdfast.kernel.values import dataclass
 
 SECOND = 1_000_000_000
 LEVELS = ("info", "warning", "error", "critical")

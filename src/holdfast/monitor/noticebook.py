@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Invalid, NotFound
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.masking import mask
 from holdfast.monitor.notice import Decisions, Notice, NoticeSettings, Step
@@ -36,6 +37,14 @@ _FACTS = {
     "resolved": "notice.resolved",
     "closed": "notice.resolved",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The notices that somebody knows of from ``now`` on, and those meant as well that were known ``before``."""
+
+    now: tuple[Notice, ...]
+    before: tuple[Notice, ...]
 
 
 class Noticebook:
@@ -84,11 +93,11 @@ class Noticebook:
         with self._journal.reading() as connection:
             return [notice_of(row) for row in connection.execute(wanted.limit(limit))]
 
-    def acknowledge(self, prefix: str, by: str) -> list[Notice]:
+    def acknowledge(self, prefix: str, by: str) -> Acknowledged:
         """Note that somebody knows of the open notice whose id begins with ``prefix``, or of ``all``.
 
-        It is then neither repeated nor escalated, unless it gets worse. Returns those that were acknowledged, also
-        before. Raises ``NotFound``, ``Invalid`` where several ids begin so.
+        It is then neither repeated nor escalated, unless it gets worse. What was acknowledged before stays as it is.
+        Raises ``NotFound``, ``Invalid`` where several ids begin so.
         """
         with self._journal.transaction() as connection:
             found = open_notices(connection, self._host)
@@ -99,15 +108,15 @@ class Noticebook:
                 raise Invalid(f"several notices have ids that begin with {prefix}", hint="Give more of it.")
             known = []
             for notice in chosen:
-                if notice.acknowledged_ns is None:
-                    notice = replace(notice, acknowledged_ns=self._clock.now_ns(), acknowledged_by=by)
-                    save(connection, self._host, notice)
-                    data = {"notice": notice.id, "rule": notice.rule, "subject": notice.subject, "by": by}
-                    self._record(
-                        connection, "notice.acknowledged", f"Acknowledged: {notice.title}", "info", data, notice
-                    )
+                if notice.acknowledged_ns is not None:
+                    continue
+                notice = replace(notice, acknowledged_ns=self._clock.now_ns(), acknowledged_by=by)
+                save(connection, self._host, notice)
+                data = {"notice": notice.id, "rule": notice.rule, "subject": notice.subject, "by": by}
+                self._record(connection, "notice.acknowledged", f"Acknowledged: {notice.title}", "info", data, notice)
                 known.append(notice)
-            return known
+            before = tuple(notice for notice in chosen if notice.acknowledged_ns is not None)
+            return Acknowledged(tuple(known), before)
 
     def waiting(self) -> int:
         """How many messages wait for their time, or for a channel that works again."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.notice import SECOND, Expectation, Notice
 from holdfast.monitor.noticetables import expected, notices
 from holdfast.monitor.observing import KINDS, subject_of

@@ -21,7 +21,6 @@ WATCHED = frozenset({"backup", "check", "copy", "prune", "forget", "drill", "run
 _SHALLOW = re.compile(r"(index|snapshot|tree|key|config)\.|.*\.missing$")
 """Kinds of damage that every check sees; others show only where the data is read."""
 
-_MISTYPED = frozenset({"invalid", "not_found", "usage"})
 _VERBS = {
     "backup": "Backup",
     "check": "Check",
@@ -70,11 +69,19 @@ class Observer:
     """Turns the facts of one look, in their order, into observations.
 
     It remembers, within the look, which items failed in which run, and which run's failure was told more closely.
-    ``explained`` are runs about which an open notice tells already.
+    ``explained`` are runs about which an open notice tells already. ``is_told`` says of the ``notice`` of a health
+    check (see ``monitor.health.Twin``) whether all who hear of health hear of that one.
     """
 
-    def __init__(self, settings: NoticeSettings, past: Past, explained: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        settings: NoticeSettings,
+        past: Past,
+        explained: frozenset[str],
+        is_told: Callable[[Mapping[str, Any]], bool],
+    ) -> None:
         self._settings = settings
+        self._is_told = is_told
         self._past = past
         self._explained = set(explained)
         self._items: dict[str, list[str]] = {}
@@ -85,7 +92,7 @@ class Observer:
             "vault.space": lambda record: _space(record, settings),
             "lock.stuck": self._lock,
             "lock.removed": self._lock,
-            "health.checked": _health,
+            "health.checked": self._health,
             "report.made": _report,
             "notice.sent": _delivery,
             "notice.failed": _delivery,
@@ -135,9 +142,6 @@ class Observer:
             yield from self._size(record, subject)
 
     def _failed(self, record: Record, subject: str) -> Iterator[Observation]:
-        error = _mapping(record.data.get("error"))
-        if not record.plan and error.get("code") in _MISTYPED:
-            return
         if not self._is_news(record):
             return
         rule = "drill" if record.operation == "drill" else "failed"
@@ -199,6 +203,27 @@ class Observer:
         hint = "'holdfast unlock' tells whose it is, and removes it if nobody's."
         yield _bad(record, "lock", vault_subject(record), "error", title, f"{record.message} {hint}")
 
+    def _health(self, record: Record) -> Iterator[Observation]:
+        checks = [_mapping(check) for check in record.data.get("checks", ()) if isinstance(check, Mapping)]
+        failed = [check for check in checks if check.get("result") == "fail"]
+        elsewhere = [check for check in failed if self._is_told(_mapping(check.get("notice")))]
+        own = [check for check in failed if check not in elsewhere]
+        if not own:
+            yield from _good(record, "health", "health")
+            return
+        level = "critical" if any(check.get("severity") == "critical" for check in own) else "error"
+        lines = []
+        for check in own:
+            lines.append(f"{check.get('name')}: {check.get('message', '')}")
+            if check.get("action"):
+                lines.append(f"-> {check['action']}")
+        if elsewhere:
+            names = ", ".join(str(check.get("name")) for check in elsewhere)
+            lines.append(f"What else fails has notices of its own: {names}")
+        items = tuple(str(check.get("name")) for check in own)
+        title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
+        yield _bad(record, "health", "health", level, title, "\n".join(lines), items=items)
+
     def _script(self, record: Record) -> Iterator[Observation]:
         rule, level, begin = _SCRIPTS[record.kind]
         self._explained.add(record.run)
@@ -257,23 +282,6 @@ def _space(record: Record, settings: NoticeSettings) -> Iterator[Observation]:
     level = "error" if share < settings.space / 2 else "warning"
     message = f"{size_text(free)} of {size_text(total)} are free ({share:.1f}%, wanted are {settings.space:g}%)."
     yield _bad(record, "space", vault_subject(record), level, f"The vault {record.vault} is nearly full", message)
-
-
-def _health(record: Record) -> Iterator[Observation]:
-    checks = [_mapping(check) for check in record.data.get("checks", ()) if isinstance(check, Mapping)]
-    failed = [check for check in checks if check.get("result") == "fail"]
-    if not failed:
-        yield from _good(record, "health", "health")
-        return
-    level = "critical" if any(check.get("severity") == "critical" for check in failed) else "error"
-    lines = []
-    for check in failed:
-        lines.append(f"{check.get('name')}: {check.get('message', '')}")
-        if check.get("action"):
-            lines.append(f"-> {check['action']}")
-    items = tuple(str(check.get("name")) for check in failed)
-    title = f"Health: {items[0]}" if len(items) == 1 else f"Health: {len(items)} checks failed"
-    yield _bad(record, "health", "health", level, title, "\n".join(lines), items=items)
 
 
 def _report(record: Record) -> Iterator[Observation]:

@@ -7,11 +7,11 @@ run of the system, in which space of process numbers, and when its process began
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 
 from holdfast.kernel.processes import is_running, process_started, read_text
+from holdfast.kernel.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

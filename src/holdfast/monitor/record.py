@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from holdfast.kernel.errors import Corrupt
 from holdfast.kernel.events import Fact
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.plain import plain, plain_text
 
 LINE_LIMIT = 64 << 10
@@ -19,6 +20,9 @@ MESSAGE_LIMIT = 4096
 """Characters of a message that are kept."""
 
 LEVELS = ("info", "warning", "error", "critical")
+
+REFUSED = "refused"
+"""The outcome of a run that was a mistake of the person who asked for it: it counts nowhere."""
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]

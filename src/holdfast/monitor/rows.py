@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.lines import Row, record_of_row
 from holdfast.monitor.record import Record, time_text
 from holdfast.monitor.schema import facts, runs
@@ -34,7 +35,7 @@ _INSERT = {
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """One run. ``finished_ns`` is None and ``outcome`` empty while it is running; then ``outcome`` is ``ok``,
-    ``partial``, ``failed`` or ``cancelled``, and ``data`` is that of ``run.finished``."""
+    ``partial``, ``failed``, ``cancelled`` or ``refused``, and ``data`` is that of ``run.finished``."""
 
     id: str
     operation: str

@@ -9,8 +9,9 @@ followed by another one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from holdfast.monitor.notice import (
     SECOND,
@@ -49,7 +50,7 @@ def decide(
     explained = frozenset(
         run for notice in book.open.values() for run in (notice.run, str(notice.data.get("parent", ""))) if run
     )
-    observer = Observer(settings, past, explained)
+    observer = Observer(settings, past, explained, book.is_told)
     for record in records:
         for observation in observer.observe(record):
             book.take(observation)
@@ -79,6 +80,16 @@ class _Book:
             self._raise(observation)
         else:
             self._again(notice, observation)
+
+    def is_told(self, twin: Mapping[str, Any]) -> bool:
+        """Whether everybody who hears of health hears of ``twin`` (see ``monitor.health.Twin``) too: who hears of one
+        trouble twice takes the next one for an echo as well."""
+        wanted = set(channels_for("health", "", self._settings))
+        run, rule = twin.get("run"), twin.get("rule")
+        if run:
+            about = [each for each in self.open.values() if run in (each.run, each.data.get("parent"))]
+            return any(wanted <= set(self._channels(notice)) for notice in about)
+        return bool(rule) and wanted <= set(channels_for(str(rule), str(twin.get("plan", "")), self._settings))
 
     def time_went_by(self) -> None:
         """Repeat, escalate and close what it is time for."""
@@ -246,7 +257,8 @@ def _overdue(
         last = f"The last is of {since} ({age} ago)"
         if each.never:
             last = f"There was none since {since}, when the plan was first seen"
-        message = f"{last}; one every {duration_text(each.every)} is expected. Does its schedule still run?"
+        hint = "Does its schedule still run? 'holdfast health' looks."
+        message = f"{last}; one every {duration_text(each.every)} is expected. {hint}"
         title = f"No new {noun} of {each.plan}{where} for {age}"
         at_ns = each.since_ns + _ns(each.every)
         yield Observation(rule, subject, at_ns, "bad", "error", title, message, each.plan, data={"source": source})

@@ -8,10 +8,10 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holdfast.kernel.errors import Invalid, Unsupported
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.masking import mask
 from holdfast.monitor.record import time_text
 

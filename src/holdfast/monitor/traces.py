@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Any
+
+from holdfast.kernel.values import dataclass
 
 TEXT_LIMIT = 2000
 """Characters that are kept of an exception's, or any stranger's, text."""

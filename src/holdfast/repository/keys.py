@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 
 from holdfast.format.crypto import MasterKey
@@ -15,6 +14,7 @@ from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound, Un
 from holdfast.kernel.ids import short
 from holdfast.kernel.secret import Secret
 from holdfast.kernel.threads import map_in_threads
+from holdfast.kernel.values import dataclass
 from holdfast.repository import layout
 from holdfast.repository.reading import read_files
 from holdfast.storage.base import Storage

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from hashlib import sha256
 
 from holdfast.format.lock import LockInfo
 from holdfast.kernel.processes import is_running, process_started, read_text
+from holdfast.kernel.values import dataclass
 
 STALE_SECONDS = 1800.0
 """Locks are renewed every five minutes. After half an hour without, restic calls one stale, and gives up its own work.

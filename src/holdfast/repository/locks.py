@@ -10,13 +10,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 
 from holdfast.format.lock import LockInfo
 from holdfast.format.time import format_time, parse_time
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Locked, NoSpace, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.repository import layout, lockowner
 from holdfast.repository.reading import read_files
 from holdfast.storage.base import Storage

@@ -7,13 +7,13 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from holdfast.format.compression import Compressor, Decompressor
 from holdfast.format.crypto import OVERHEAD, BatchSealer, MasterKey, seal, unseal
 from holdfast.format.pack import Blob, BlobType, Listed, decode_header, describe, encode_trailer
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NoSpace, Unavailable
 from holdfast.kernel.ids import BlobId, PackId
+from holdfast.kernel.values import dataclass
 from holdfast.repository import layout
 from holdfast.repository.reading import Copies
 from holdfast.storage.base import Storage

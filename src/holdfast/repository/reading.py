@@ -4,11 +4,11 @@ and of large ones what probably comes next as well."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.threads import map_in_threads
+from holdfast.kernel.values import dataclass
 from holdfast.storage.base import Info, Storage
 
 _BATCH_BYTES = 32 << 20  # held in memory while several are read at once

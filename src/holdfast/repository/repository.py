@@ -272,9 +272,9 @@ class Repository:
         ) from failure
 
     def _read_part(self, name: str, place: Place) -> bytes:
-        is_near = place.type == BlobType.TREE and isinstance(self.storage, Copies)
-        reader = self.storage if self._ahead is None or is_near else self._ahead
-        return reader.read(name, place.offset, place.length)
+        if self._ahead is None or (place.type == BlobType.TREE and isinstance(self.storage, Copies)):
+            return self.storage.read(name, place.offset, place.length)
+        return self._ahead.read(name, place.offset, place.length)
 
     def open_blob(self, identifier: BlobId, place: Place, sealed: bytes) -> bytes:
         """Decrypt, decompress and verify one stored blob."""

@@ -10,9 +10,9 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from holdfast.kernel.errors import HoldfastError, Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.runners.birth import in_foreground, preparation, take_terminal
 from holdfast.runners.signals import Signals
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.values import dataclass
 
 ROOT = b".holdfast"
 """The first part of the place of every streamed entry. A backup refuses paths that would stand there too."""
@@ -52,6 +53,15 @@ class Source(Protocol):
     def open(self, entry: StreamEntry, cancel: Cancel) -> AbstractContextManager[Stream]:
         """Begin to produce one entry. Leaving the context ends whatever still runs. Raises ``HoldfastError``."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Where a dump is now. ``made``: the database did not exist before. ``kept`` is what the former one is called."""
+
+    database: str
+    made: bool
+    kept: str = ""
 
 
 def as_path(place: tuple[bytes, ...]) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import Stream, StreamEntry, as_name
 from holdfast.sources.program import running
 

@@ -7,12 +7,12 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.rules import Rules, Scope
+from holdfast.kernel.values import dataclass
 from holdfast.sources.records import pack, unpack
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import Stream, StreamEntry, as_name
 from holdfast.sources.program import output, running
 

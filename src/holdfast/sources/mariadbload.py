@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid
+from holdfast.sources.base import Loaded
 from holdfast.sources.mariadb import Server, program, query
 from holdfast.sources.mariadbswap import identifier, literal, swap
 from holdfast.sources.program import running
 
 _MOST_NAME = 64  # characters (MariaDB: Identifier Names)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Where the dump is now. ``made``: the database did not exist before. ``kept`` is what the former one is called."""
-
-    database: str
-    made: bool
-    kept: str = ""
 
 
 def look(server: Server, cancel: Cancel, *, replace: bool) -> bool:

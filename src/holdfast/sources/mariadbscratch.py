@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.errors import NotFound
 from holdfast.sources.mariadb import Server, query
 from holdfast.sources.watched import place_for, prepare, server_running, unprivileged
 
@@ -38,22 +38,14 @@ def scratch_mariadb(base: bytes, needed: int, *, clock: Clock, cancel: Cancel) -
         words += ["--loose-innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0"]
         words += ["--loose-performance-schema=off", "--max-allowed-packet=1G"]
         server = Server((("user", "root"), ("socket", socket), ("protocol", "socket")), alone=True)
-
-        def ready() -> bool:
-            try:
-                return os.path.exists(socket) and query(server, "SELECT 1", cancel) == ["1"]
-            except NotFound:
-                raise
-            except HoldfastError:
-                return False
-
         with server_running(
             words,
             name="MariaDB",
             place=place,
             account=account,
             end="KILL",  # its data are thrown away
-            ready=ready,
+            socket=socket,
+            answers=lambda: query(server, "SELECT 1", cancel) == ["1"],
             clock=clock,
             cancel=cancel,
         ):

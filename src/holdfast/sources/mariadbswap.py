@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.values import dataclass
 from holdfast.sources.mariadb import Server, program, query
 from holdfast.sources.program import output
 

@@ -7,12 +7,13 @@ import re
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound, Unsupported
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import Stream, StreamEntry, as_name
 from holdfast.sources.program import output, running
 

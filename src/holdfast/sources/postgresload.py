@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid
+from holdfast.sources.base import Loaded
 from holdfast.sources.postgres import Server, query, tool, version
 from holdfast.sources.program import running
 
@@ -16,15 +16,6 @@ _FILLED = (
     "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Where the dump is now. ``made``: the database did not exist before. ``kept`` is what the former one is called."""
-
-    database: str
-    made: bool
-    kept: str = ""
 
 
 def look(server: Server, cancel: Cancel, *, replace: bool) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.errors import NotFound
 from holdfast.sources.postgres import Server, query
 from holdfast.sources.watched import place_for, prepare, server_running, unprivileged
 
@@ -52,22 +52,14 @@ def scratch_postgres(base: bytes, needed: int, *, clock: Clock, cancel: Cancel) 
         words += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         server = Server((("PGHOST", place.sockets), ("PGPORT", "5432"), ("PGUSER", _USER)), alone=True)
         socket = os.path.join(place.sockets, ".s.PGSQL.5432")
-
-        def ready() -> bool:
-            try:
-                return os.path.exists(socket) and query(server, "SELECT 1", cancel) == ["1"]
-            except NotFound:
-                raise
-            except HoldfastError:
-                return False
-
         with server_running(
             words,
             name="PostgreSQL",
             place=place,
             account=account,
             end="QUIT",  # "immediate shutdown": it removes its shared memory
-            ready=ready,
+            socket=socket,
+            answers=lambda: query(server, "SELECT 1", cancel) == ["1"],
             clock=clock,
             cancel=cancel,
         ):

@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Denied, Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import Stream, StreamEntry, as_name
 from holdfast.sources.rdb import Whole
 from holdfast.sources.resp import Connection

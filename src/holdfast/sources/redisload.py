@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, Unsupported
+from holdfast.kernel.values import dataclass
 from holdfast.sources.rdb import Whole
 from holdfast.sources.rdbkeys import Dump, Function, Key
 from holdfast.sources.redis import Server, write

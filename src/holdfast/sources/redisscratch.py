@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import HoldfastError, NotFound
+from holdfast.kernel.errors import NotFound
 from holdfast.sources.redis import DUMP, Server
 from holdfast.sources.resp import Connection, Refusal
 from holdfast.sources.watched import place_for, server_running, unprivileged
@@ -38,14 +38,9 @@ def scratch_redis(base: bytes, dump: bytes, *, clock: Clock, cancel: Cancel) -> 
         words += ["--dbfilename", os.path.basename(copy), "--save", "", "--appendonly", "no", "--daemonize", "no"]
         server = Server(socket=socket, password_file=os.devnull)  # not the password that our environment may hold
 
-        def ready() -> bool:
-            if not os.path.exists(socket):
-                return False
-            try:
-                with Connection(server, cancel, 10.0) as connection:
-                    return not isinstance(connection.call("DBSIZE"), Refusal)  # it is loading
-            except HoldfastError:
-                return False
+        def answers() -> bool:
+            with Connection(server, cancel, 10.0) as connection:
+                return not isinstance(connection.call("DBSIZE"), Refusal)  # it is loading
 
         with server_running(
             words,
@@ -53,7 +48,8 @@ def scratch_redis(base: bytes, dump: bytes, *, clock: Clock, cancel: Cancel) -> 
             place=place,
             account=account,
             end="KILL",  # its data are thrown away
-            ready=ready,
+            socket=socket,
+            answers=answers,
             clock=clock,
             cancel=cancel,
         ):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.format.node import Stat
 from holdfast.sources.directory import Item, open_file
+
+if TYPE_CHECKING:
+    from holdfast.format.node import Stat
 
 MAGIC = b"SQLite format 3\0"
 WAL, SHM, JOURNAL = b"-wal", b"-shm", b"-journal"

@@ -11,11 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from urllib.parse import quote_from_bytes
 
 from holdfast.format.node import Stat
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.values import dataclass
 from holdfast.sources.sqlite import JOURNAL, WAL, Unfit, file_head
 from holdfast.sources.sqlitecheck import Checking
 

@@ -8,9 +8,10 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.values import dataclass
 from holdfast.sources.sqlite import JOURNAL, WAL
 from holdfast.sources.sqlitecopy import connect
 

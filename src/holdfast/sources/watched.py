@@ -11,12 +11,12 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from holdfast.files.scratch import scratch_folder
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import HoldfastError, NoSpace, NotFound, Unavailable
+from holdfast.kernel.values import dataclass
 
 _LONGEST_PATH = 70
 """Of the folder for a socket, in bytes. A socket's whole path has at most 107 (104 on macOS)."""
@@ -115,14 +115,16 @@ def server_running(
     place: Place,
     account: Account,
     end: str,
-    ready: Callable[[], bool],
+    socket: str,
+    answers: Callable[[], bool],
     clock: Clock,
     cancel: Cancel,
 ) -> Iterator[None]:
     """Run a server until the context is left, or until this process is no more.
 
-    ``end`` is the signal that ends it at once; ``ready`` is asked until it says so. Raises ``Unavailable`` with the
-    server's last words where it does not come up, ``NotFound`` where it cannot be started.
+    ``end`` is the signal that ends it at once. Once its ``socket`` is there, ``answers`` is called until it is true; a
+    ``HoldfastError`` of it means not yet. Raises ``Unavailable`` with the server's last words where it does not come
+    up, ``NotFound`` where it cannot be started, or cannot be asked because a program is missing.
     """
     log_path = os.path.join(place.data, "log")
     log = os.open(log_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -130,7 +132,7 @@ def server_running(
         child = start_as(["/bin/sh", "-c", _WATCH, "sh", end, *words], account, place.data, log)
         try:
             deadline = clock.monotonic() + _START_SECONDS
-            while not ready():
+            while not (os.path.exists(socket) and _is_true(answers)):
                 cancel.check()
                 if child.poll() is not None or clock.monotonic() > deadline:
                     raise Unavailable(
@@ -143,6 +145,15 @@ def server_running(
             _end(child)
     finally:
         os.close(log)
+
+
+def _is_true(answers: Callable[[], bool]) -> bool:
+    try:
+        return answers()
+    except NotFound:
+        raise
+    except HoldfastError:
+        return False
 
 
 def start_as(words: Sequence[str], account: Account, folder: str, log: int) -> subprocess.Popen[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from holdfast.kernel.values import dataclass
 
 PATIENCE_SECONDS = 900.0
 """A router that starts anew, or a server that is updated, is back in a quarter of an hour."""

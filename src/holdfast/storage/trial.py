@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from statistics import median
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.storage.base import Storage
 
 SMALL = 1024

@@ -13,8 +13,8 @@ import contextlib
 import pickle
 import socket
 import struct
-from dataclasses import dataclass
 
+from holdfast.kernel.values import dataclass
 from holdfast.storage.manner import Manner
 
 PREPARE, LIST, READ, FILL, SIZE, WRITE, ADOPT, DELETE, REPLACE = range(1, 10)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from holdfast.files.chosen import Chosen
 from holdfast.files.entry import Entry
@@ -13,6 +13,7 @@ from holdfast.files.rules import Rules
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import Source
 from holdfast.vaults.proven import Proven, Proving
 
@@ -38,11 +39,24 @@ class Problem:
     during: str = ""
 
 
+class SnapshotPart(NamedTuple):
+    """What one run brought into a snapshot that several runs made: the members mean what those of a snapshot do."""
+
+    paths: tuple[str, ...]
+    time: str
+    time_ns: int
+    hostname: str
+    tags: tuple[str, ...]
+    note: str
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
     """One saved version, as shown to people. Times are nanoseconds since 1970 UTC; ``time`` is the recorded text.
 
-    ``summary`` holds restic's summary block (counts and bytes) or None where the writer left none.
+    ``summary`` holds restic's summary block (counts and bytes) or None where the writer left none. ``parts``: where
+    runs of different plans made it together (a mirror), which of its paths is of which run, the newest first; the
+    snapshot's own time, host, tags and note are those of the last run. Empty where one run made all of it.
     """
 
     id: SnapshotId
@@ -59,6 +73,12 @@ class SnapshotInfo:
     excludes: tuple[str, ...] = ()
     original: bytes | None = None
     note: str = ""
+    parts: tuple[SnapshotPart, ...] = ()
+
+    @property
+    def runs(self) -> tuple[SnapshotInfo, ...]:
+        """What each run brought, as if it were a snapshot; of most snapshots only themselves."""
+        return tuple(replace(self, parts=(), **part._asdict()) for part in self.parts) or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +90,21 @@ class SnapshotFilter:
     tags: tuple[frozenset[str], ...] = ()
 
     def matches(self, snapshot: SnapshotInfo) -> bool:
-        """Whether ``snapshot`` is meant (restic's rules: any host, all paths, any of the tag sets)."""
-        if self.hosts and snapshot.hostname not in self.hosts:
+        """Whether ``snapshot`` is meant (restic's rules: any host, all paths, any of the tag sets), with all that is
+        in it."""
+        return self._has_paths(snapshot) and all(map(self._fits, snapshot.runs))
+
+    def fitting(self, snapshot: SnapshotInfo) -> list[SnapshotInfo]:
+        """What of ``snapshot`` is meant, run by run; nothing where nothing is."""
+        return [run for run in snapshot.runs if self._fits(run)] if self._has_paths(snapshot) else []
+
+    def _has_paths(self, snapshot: SnapshotInfo) -> bool:
+        return not self.paths or set(self.paths) <= set(snapshot.paths)
+
+    def _fits(self, run: SnapshotInfo) -> bool:
+        if self.hosts and run.hostname not in self.hosts:
             return False
-        if self.paths and not set(self.paths) <= set(snapshot.paths):
-            return False
-        return not self.tags or any(tags <= set(snapshot.tags) for tags in self.tags)
+        return not self.tags or any(tags <= set(run.tags) for tags in self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +193,8 @@ class RestoreOptions:
     ``verify`` reads every written file back from the disk as well. ``owner`` restores owner and group (True: a failure
     is a problem; False: the files belong to who restores; None: owner and group as root, else the group if possible).
     ``proving`` reads every file back as it is written, and compares it, which costs less than ``verify``.
+    ``transient``: nobody looks at the target before the restore has ended, nor after a crash, so small files may get
+    their names as they are made, which spares a twentieth of the time.
     """
 
     target: bytes
@@ -179,6 +210,7 @@ class RestoreOptions:
     owner: bool | None = None
     workers: int | None = None
     proving: Proving | None = None
+    transient: bool = False
 
 
 @dataclass(slots=True)

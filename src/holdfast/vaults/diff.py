@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from holdfast.files.entry import Entry
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.items import Folders, Item
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.files.entry import Entry
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Invalid
 from holdfast.kernel.events import Emit, Fact, Tick
+from holdfast.kernel.values import dataclass
 from holdfast.vaults import pax
 from holdfast.vaults.base import Outcome, Problem, SnapshotInfo
 from holdfast.vaults.items import Browsable, Item, walk

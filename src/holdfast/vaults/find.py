@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Invalid, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.items import Browsable, Item, Mark
 

@@ -6,10 +6,11 @@ import errno
 import json
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from holdfast.kernel.errors import Corrupt, Unsupported
+from holdfast.kernel.values import dataclass
 
 FOLDER = b".holdfast"
 """The hidden folder in a vault of plain files: everything in it is Holdfast's, everything beside it the user's."""

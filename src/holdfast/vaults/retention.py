@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.holds import hold_of, in_words
 from holdfast.vaults.tags import is_older

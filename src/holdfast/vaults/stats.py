@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotInfo
 
 

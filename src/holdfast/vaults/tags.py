@@ -7,8 +7,8 @@ one's removal. A run that died in between leaves both, and the next one on the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import SnapshotInfo
 
 Tags = tuple[str, ...]

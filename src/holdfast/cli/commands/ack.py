@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from holdfast.cli import text
@@ -9,6 +11,9 @@ from holdfast.cli.commands.notify import show_notices
 from holdfast.cli.errors import OK
 from holdfast.cli.options import Common, shared
 from holdfast.cli.session import session
+
+if TYPE_CHECKING:
+    from holdfast.monitor.noticebook import Acknowledged
 
 
 @click.command("ack")
@@ -25,7 +30,16 @@ def command(common: Common, notice: str) -> int:
 
     with session(common, hard=True) as here:
         known = acknowledge(here.context, notice)
-        show_notices(here.console, known)
-        here.console.remark(f"{text.plural(len(known), 'notice')} acknowledged.")
-        here.console.event("summary", outcome="ok", notices=len(known))
+        one = known.before if notice != "all" else ()  # that whoever names it wants to see
+        show_notices(here.console, [*known.now, *one])
+        here.console.remark(_sentence(known))
+        here.console.event("summary", outcome="ok", notices=len(known.now), before=len(known.before))
     return OK
+
+
+def _sentence(known: Acknowledged) -> str:
+    before = text.plural(len(known.before), "notice was", "notices were")
+    if known.now:
+        more = f"; {before} acknowledged before" if known.before else ""
+        return f"{text.plural(len(known.now), 'notice')} acknowledged{more}."
+    return f"Nothing to do: {before} acknowledged before." if known.before else "No notice is open."

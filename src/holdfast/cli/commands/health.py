@@ -41,6 +41,8 @@ def command(common: Common, only: tuple[str, ...], skip: tuple[str, ...]) -> int
 
 
 def _show(console: Console, result: HealthResult) -> None:
+    from holdfast.monitor.health import as_json
+
     width = max((len(check.name) for check in result.checks if str(check.finding.result) != "skip"), default=0)
     for check in result.checks:
         found = check.finding
@@ -52,6 +54,7 @@ def _show(console: Console, result: HealthResult) -> None:
             severity=found.severity,
             message=clean(found.message),
             action=clean(found.action),
+            **({"notice": as_json(check)["notice"]} if found.twin is not None else {}),
             seconds=round(check.seconds, 3),
         )
         if (word == "skip" and not console.verbose) or (console.quiet and word in ("pass", "skip")):

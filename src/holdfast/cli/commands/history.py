@@ -23,8 +23,15 @@ SHORT = 14
 
 SHOWN_FACTS = 40
 LIMIT = 50
-OUTCOMES = ("ok", "partial", "failed", "cancelled", "running")
-_COLOURS = {"ok": "green", "partial": "yellow", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+OUTCOMES = ("ok", "partial", "failed", "cancelled", "running", "refused")
+_COLOURS = {
+    "ok": "green",
+    "partial": "yellow",
+    "failed": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "refused": "dim",
+}
 _HIDDEN = ("run.started", "run.finished")
 
 

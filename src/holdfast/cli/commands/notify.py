@@ -128,7 +128,7 @@ def _history(notice: Notice) -> str:
     if notice.times > 1:
         parts.append(f"{notice.times:,} times")
     if notice.acknowledged_ns is not None:
-        parts.append(f"acknowledged by {text.name(notice.acknowledged_by)}")
+        parts.append(f"acknowledged by {text.name(notice.acknowledged_by)} at {text.moment(notice.acknowledged_ns)}")
     if notice.resolved_ns is not None:
         parts.append(f"over since {text.moment(notice.resolved_ns)}")
     return ", ".join(parts)

@@ -58,6 +58,8 @@ def command(
             for snapshot in members:
                 console.event("snapshot", **fields(snapshot), **({"group": common_values} if common_values else {}))
         total = sum(len(members) for _, members in groups)
+        if any(snapshot.parts for _, members in groups for snapshot in members):
+            console.remark("A mirror is one snapshot; beside each path stands the run that saved it last.")
         if not console.quiet:
             console.line(text.plural(total, "snapshot"))
         console.event("summary", snapshots=total)
@@ -81,29 +83,31 @@ def fields(snapshot: SnapshotInfo) -> dict[str, Any]:
         "tree": snapshot.tree.hex(),
         "program": clean(snapshot.program),
         "summary": snapshot.summary,
+        **({"parts": [_part(run) for run in snapshot.runs]} if snapshot.parts else {}),
     }
+
+
+def _part(run: SnapshotInfo) -> dict[str, Any]:
+    whole = fields(run)
+    return {name: whole[name] for name in ("time", "host", "paths", "tags", "note")}
 
 
 def _table(console: Console, snapshots: Sequence[SnapshotInfo]) -> None:
     if console.json or not snapshots:
         return
-    with_notes = any(snapshot.note for snapshot in snapshots)
+    with_notes = any(run.note for snapshot in snapshots for run in snapshot.runs)
     rows: list[list[str]] = []
     for snapshot in snapshots:
         summary = snapshot.summary or {}
         files, size = summary.get("total_files_processed"), summary.get("total_bytes_processed")
-        first, *others = [text.name(path) for path in snapshot.paths] or [""]
-        row = [
-            short(snapshot.id),
-            text.moment(snapshot.time_ns),
-            text.name(snapshot.hostname),
-            text.name(",".join(snapshot.tags)),
-            f"{files:,}" if isinstance(files, int) else "",
-            text.size(size) if isinstance(size, int) else "",
-            first,
-        ]
-        rows.append([*row, text.name(snapshot.note)] if with_notes else row)
-        rows += [["", "", "", "", "", "", other, *([""] if with_notes else [])] for other in others]
+        counts = [f"{files:,}" if isinstance(files, int) else "", text.size(size) if isinstance(size, int) else ""]
+        front = [short(snapshot.id)]
+        for run in snapshot.runs:
+            first, *others = [text.name(path) for path in run.paths] or [""]
+            said = [text.moment(run.time_ns), text.name(run.hostname), text.name(",".join(run.tags))]
+            rows.append([*front, *said, *counts, first, *([text.name(run.note)] if with_notes else [])])
+            rows += [["", "", "", "", "", "", other, *([""] if with_notes else [])] for other in others]
+            front, counts = [""], ["", ""]
     head = ["ID", "Time", "Host", "Tags", "Files", "Size", "Paths", *(["Note"] if with_notes else [])]
     for line in text.table(head, rows, right=frozenset({4, 5})):
         console.line(line)

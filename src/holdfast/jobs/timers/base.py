@@ -6,12 +6,12 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from holdfast.files.whole import cannot_write, replace_file
 from holdfast.kernel.errors import Unavailable
+from holdfast.kernel.values import dataclass
 
 CALL_SECONDS = 60
 """The longest that ``crontab``, ``systemctl`` and their like may take."""

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.channels.base import ChannelSpec, Message
 
 _BOOT = (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.metrics.fold import BUCKETS, DELIVERED, LABELS, OUTCOMES, Labels
 from holdfast.monitor.metrics.store import State
 

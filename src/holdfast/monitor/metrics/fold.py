@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
+
+from holdfast.kernel.values import dataclass
+from holdfast.monitor.record import REFUSED
 
 if TYPE_CHECKING:
     from holdfast.monitor.record import Record
@@ -181,6 +184,8 @@ def fold(counts: Counts, records: Iterable[Record], places: Places) -> None:
 
 def _run(counts: Counts, record: Record, where: dict[str, str], places: Places) -> None:
     data, operation = record.data, where["operation"]
+    if data.get("outcome") == REFUSED:
+        return
     outcome = _of(data.get("outcome"), OUTCOMES)
     seconds = _number(data, "seconds") or 0.0
     at = record.at_ns / 1e9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from holdfast.kernel.clock import Clock
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.journal import Journal
 from holdfast.monitor.metrics.fold import KINDS, Counts, Key, Places, Snapshot, fold
 from holdfast.monitor.rows import record_of

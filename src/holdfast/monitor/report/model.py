@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from holdfast.kernel.values import dataclass
 from holdfast.monitor.forecast import Forecast, Space
 
 HOUR_NS = 3_600 * 10**9

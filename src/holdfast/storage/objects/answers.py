@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NoSpace, NotFound, Unavailable
+from holdfast.kernel.values import dataclass
 from holdfast.storage.objects.place import Place
 
 _STATUS = re.compile(r"status code: (\d{3})|\(code: (\d{3})\)")  # the second form is for parts of a batch

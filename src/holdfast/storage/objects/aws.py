@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Mapping
 from configparser import Error as ParsingError
 from configparser import RawConfigParser
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any
 
 from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
+from holdfast.kernel.values import dataclass
 
 Provider = Callable[[], Any]
 """Gives keys as obstore wants them: see ``S3Credential`` there."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 
 _FORMS = {
     "s3": "Write s3:HOST/BUCKET/PREFIX, s3:https://HOST:PORT/BUCKET/PREFIX, or s3://BUCKET/PREFIX for AWS.",

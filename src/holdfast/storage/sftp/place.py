@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from holdfast.kernel.errors import Invalid
+from holdfast.kernel.values import dataclass
 from holdfast.storage.oserrors import printable
 
 FORM = "Write sftp:USER@HOST:/PATH, or sftp://USER@HOST:PORT//PATH."

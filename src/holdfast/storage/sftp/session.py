@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncssh
 
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, Unavailable, Unsupported
+from holdfast.kernel.values import dataclass
 from holdfast.storage.sftp.place import Place
 
 Result = TypeVar("Result")

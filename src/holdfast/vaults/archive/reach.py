@@ -7,7 +7,7 @@ import re
 from array import array
 from binascii import unhexlify
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.format.tree import decode_tree
 from holdfast.kernel.cancel import Cancel
@@ -15,6 +15,7 @@ from holdfast.kernel.errors import Cancelled, Corrupt, HoldfastError
 from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import short
 from holdfast.kernel.pool import Pool, default_size
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository
 from holdfast.vaults.archive.canonical import rows
 from holdfast.vaults.archive.sealed import Proved, SealedReader

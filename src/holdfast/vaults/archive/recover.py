@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 
 from holdfast.format.filemode import go_mode
@@ -18,6 +18,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, HoldfastError, NotFound
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import BlobId, SnapshotId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, Writer
 from holdfast.repository.locks import Lock
 from holdfast.vaults.archive.mending import NewBlobs, locked

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.files.chosen import Chosen
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.sources.base import PLACE
 from holdfast.vaults.base import SnapshotInfo
 from holdfast.vaults.drill.model import DrillOptions, Dump

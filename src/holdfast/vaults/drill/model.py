@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import Damage, RestoreSummary
 from holdfast.vaults.drill.metadata import Metadata
 

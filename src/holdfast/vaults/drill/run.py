@@ -136,6 +136,7 @@ def _restore(
         include=listing.chosen,
         workers=options.workers,
         proving=proving(snapshot, options.hosts),
+        transient=True,
     )
     try:
         return vault.restore(snapshot, how, emit=sort_out, cancel=cancel), blamed

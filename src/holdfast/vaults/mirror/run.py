@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict
 from hashlib import sha256
+from typing import Any
 
 from holdfast.files.xattrs import read_xattrs
 from holdfast.format.time import format_time
@@ -21,6 +22,7 @@ from holdfast.vaults.marker import FOLDER, Marker
 from holdfast.vaults.mirror.frames import Frame, Telling
 from holdfast.vaults.mirror.here import SALT, Here
 from holdfast.vaults.mirror.records import NO_HASH, Record, stamp, stamp_here
+from holdfast.vaults.mirror.saved import MEMBER, saved
 from holdfast.vaults.mirror.state import Directory, State
 from holdfast.vaults.mirror.walk import Walk
 from holdfast.vaults.standin import SALT as DATABASES
@@ -210,7 +212,7 @@ class _Run:
         if summary.problems:
             summary.outcome = Outcome.PARTIAL
 
-    def _describe(self, state: State, last: dict[str, object] | None, sources: list[bytes], ns: int) -> SnapshotId:
+    def _describe(self, state: State, last: dict[str, Any] | None, sources: list[bytes], ns: int) -> SnapshotId:
         """The mirror as a snapshot; its id is the SHA-256 of what is said of it."""
         options, summary, clock = self._options, asdict(self._summary), self._clock
         before = last.get("paths", []) if last is not None else []
@@ -224,7 +226,7 @@ class _Run:
         paths = [os.fsdecode(path) for path in sorted((*sources, *kept))]
         files, size = state.totals() if kept else (summary["total_files"], summary["total_bytes"])
         ended = clock.now_ns()
-        fields = {
+        fields: dict[str, Any] = {
             "time": format_time(ns, clock.utc_offset(ns)),
             "time_ns": ns,
             "hostname": options.hostname,
@@ -243,6 +245,7 @@ class _Run:
                 "total_bytes_processed": size,
             },
         }
+        fields[MEMBER] = saved(fields, sources, last, kept)
         identifier = sha256(self._marker.id + json.dumps(fields).encode()).digest()
         state.set_fact(SNAPSHOT, {**fields, "id": identifier.hex()})
         return SnapshotId(identifier)

@@ -24,6 +24,7 @@ from holdfast.vaults.base import (
 )  # fmt: skip
 from holdfast.vaults.marker import Marker, read_marker, write_marker
 from holdfast.vaults.mirror.lock import hold, unfinished
+from holdfast.vaults.mirror.saved import parts
 from holdfast.vaults.mirror.state import State
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class MirrorVault:
                     summary=fields["summary"],
                     excludes=tuple(fields["excludes"]),
                     note=fields["note"],
+                    parts=parts(fields),
                 )
             ]
         except (KeyError, TypeError, ValueError) as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 
 from holdfast.files.safepath import translated
 from holdfast.kernel.errors import Corrupt, HoldfastError, Invalid, NotFound
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.marker import FOLDER, Marker, read_marker, write_marker
 
 KIND = "versioned"

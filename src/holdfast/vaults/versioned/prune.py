@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 
 from holdfast.files.safepath import translated
@@ -14,6 +14,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import short
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import Problem
 from holdfast.vaults.versioned import manifest
 from holdfast.vaults.versioned.former import LONGEST_TEXT, Keeper, Reader

@@ -8,11 +8,12 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.files.xattrs import Xattrs, read_xattrs
 from holdfast.format.node import Stat
 from holdfast.kernel.ids import BlobId
+from holdfast.kernel.values import dataclass
 from holdfast.repository.packer import Pack
 from holdfast.vaults.archive.backup import frames
 from holdfast.vaults.archive.backup.content import BIG_FILE

@@ -12,6 +12,7 @@ from holdfast.format.chunker import MIN_SIZE
 from holdfast.format.node import NodeWriter, Stat
 from holdfast.kernel.ids import BlobId
 from holdfast.sources.directory import LONG_PATH, Item, Listing, open_file, reachable, read_small
+from holdfast.sources.records import pack
 from holdfast.vaults.archive.backup.content import APART, APART_LATE, ContentReader
 from holdfast.vaults.archive.backup.databases import Databases, may_be_database
 from holdfast.vaults.archive.backup.frames import Frame
@@ -176,7 +177,7 @@ class Entries:
             saved = self._databases.save(frame, dir_fd, item, folder, old_nodes, beside, force=self._job.force)
             if saved is not None:
                 self.bytes += saved.read
-                self._count_file(saved.node, known, saved.size, folder + b"/" + name, st)
+                self._count_file(saved.node, known, saved.size, folder, item)
                 counts.databases += saved.read > 0
                 return saved.node
         apart = APART if self.bytes < BYTES_PER_TASK else APART_LATE
@@ -220,16 +221,27 @@ class Entries:
     def store_waiting(self) -> None:
         """Store the files that wait, and close their directories as far as they are complete."""
         waiting, contents = self._waiting.take()
+        if not waiting:
+            return
         ids = self._store.add_all(contents)
-        for read, data, identifier in zip(waiting, contents, ids, strict=True):
-            try:
-                node = self._file_node(read, (identifier,), len(data))
-            except OSError as error:
-                node = None
-                self._failed_item(read.path, error)
-            read.frame.fill_file(read.position, node)
-            if read.frame.missing == 0:
-                self._complete(read.frame)
+        packed = pack([read.item for read in waiting])
+        made = [None] * len(ids) if packed is None else self.nodes.files(packed, ids, self.names.user, self.names.group)
+        for read, data, identifier, node in zip(waiting, contents, ids, made, strict=True):
+            if node is not None and read.is_as_listed and len(data) == read.item.stat.st_size:
+                self._count_file(node, read.known, len(data), read.folder, read.item)
+            else:
+                node = self._slowly(read, identifier, len(data))
+            frame = read.frame
+            frame.fill_file(read.position, node)
+            if frame.missing == 0:
+                self._complete(frame)
+
+    def _slowly(self, read: Read, identifier: BlobId, size: int) -> bytes | None:
+        try:
+            return self._file_node(read, (identifier,), size)
+        except OSError as error:
+            self._failed_item(read.path, error)
+            return None
 
     def _file_node(self, read: Read, content: Sequence[BlobId], size: int) -> bytes:
         """The node of a file whose content is stored; counts it and tells what is worth telling."""
@@ -245,10 +257,10 @@ class Entries:
             self.tell("warning", read.path, f"gave {size} bytes though its size is {st.st_size}")
         owner = self.names.user(st.st_uid), self.names.group(st.st_gid)
         node = self.nodes.file(name, st, *owner, read.xattrs, content, size)
-        self._count_file(node, known, size, read.path, st)
+        self._count_file(node, known, size, read.folder, Item(name, st))
         return node
 
-    def _count_file(self, node: bytes, known: OldNode | None, size: int, path: bytes, st: Stat) -> None:
+    def _count_file(self, node: bytes, known: OldNode | None, size: int, folder: bytes, item: Item) -> None:
         counts = self.report.counts
         counts.total_bytes += size
         if known is None or not known.is_file:
@@ -259,9 +271,9 @@ class Entries:
             kind, why = "unchanged", ""
         else:
             counts.files_changed += 1
-            kind, why = "changed", self.old_trees.why_changed(known, st) if self._job.verbose else ""
+            kind, why = "changed", self.old_trees.why_changed(known, item.stat) if self._job.verbose else ""
         if self._job.verbose:
-            self.tell(kind, path, why)
+            self.tell(kind, folder + b"/" + item.name, why)
 
     def _failed_item(self, path: bytes, error: OSError) -> None:
         if error.errno == errno.ENOENT:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from holdfast.files.rules import Scope
 from holdfast.kernel.cancel import Cancel
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository
 from holdfast.repository.index import SharedIds
 from holdfast.sources.base import Source

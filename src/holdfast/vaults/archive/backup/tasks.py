@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from holdfast.files.rules import Scope
 from holdfast.kernel.ids import BlobId
+from holdfast.kernel.values import dataclass
 from holdfast.repository.packer import OpenPack, Pack
 from holdfast.sources.base import StreamEntry
 from holdfast.sources.sqlite import Plain

@@ -26,6 +26,17 @@ class Read(NamedTuple):
     xattrs: Xattrs
 
     @property
+    def is_as_listed(self) -> bool:
+        """Whether it is what the listing said, and has no attributes beside."""
+        st, after = self.item.stat, self.after
+        return (
+            not self.xattrs
+            and after.st_mtime_ns == st.st_mtime_ns
+            and after.st_size == st.st_size
+            and after.st_ino == st.st_ino
+        )
+
+    @property
     def path(self) -> bytes:
         """The file's path."""
         return self.folder + b"/" + self.item.name

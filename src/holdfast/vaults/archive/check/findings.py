@@ -5,10 +5,11 @@ later given the snapshots and files it touches.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.kernel.events import Emit, Fact
 from holdfast.kernel.ids import PackId, short
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import Damage
 
 NAMED_FILES = 100

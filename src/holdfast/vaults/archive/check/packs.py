@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from holdfast.format.crypto import BatchOpener, unseal
 from holdfast.format.pack import TRAILER_SIZE, Blob, BlobType, decode_header, encode_header, parse_trailer
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.vaults.archive.check.findings import listed
 from holdfast.vaults.archive.check.index import Catalogue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import BlobId, SnapshotId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.vaults.archive.check.findings import NAMED_FILES, Finding
 from holdfast.vaults.archive.check.index import Catalogue

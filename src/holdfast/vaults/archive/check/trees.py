@@ -7,11 +7,12 @@ from __future__ import annotations
 from array import array
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from holdfast.format.tree import check_tree, decode_tree
 from holdfast.kernel.errors import Corrupt
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.archive.canonical import Rows, rows
 from holdfast.vaults.archive.check.index import Catalogue
 

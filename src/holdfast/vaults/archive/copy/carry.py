@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from holdfast.format.pack import Blob, BlobType
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, NotFound
 from holdfast.kernel.ids import BlobId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.repository.packer import OpenPack, Pack, Packer
 

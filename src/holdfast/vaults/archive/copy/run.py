@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.format.crypto import OVERHEAD
 from holdfast.kernel.cancel import Cancel
@@ -14,6 +14,7 @@ from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.heap import keep_large_blocks
 from holdfast.kernel.ids import SnapshotId, short
 from holdfast.kernel.pool import Pool, default_size
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, Writer, writing
 from holdfast.repository.locks import Lock
 from holdfast.repository.packer import Pack, sweep_spool

@@ -6,7 +6,6 @@ Nothing that the first half has found out is trusted where somebody may have cha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import compress
 
 from holdfast.format.index import Entries
@@ -15,6 +14,7 @@ from holdfast.kernel.errors import Denied, HoldfastError
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import PackId, short
 from holdfast.kernel.threads import map_in_threads
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.repository.locks import Lock
 from holdfast.repository.reindex import FILE_BLOBS, replace_index

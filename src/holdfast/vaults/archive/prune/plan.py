@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from holdfast.kernel.ids import PackId
+from holdfast.kernel.values import dataclass
 from holdfast.repository.packer import TARGET_SIZE
 from holdfast.vaults.archive.prune.model import Figures, PruneOptions
 from holdfast.vaults.archive.prune.survey import ABSENT, DATA, MIXED, TREES, Survey

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import compress
 
 from holdfast.format.pack import BlobType, Listed
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, HoldfastError
 from holdfast.kernel.pool import Pool
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository
 from holdfast.repository.packer import OpenPack, Pack, Packer
 from holdfast.vaults.archive.prune.plan import SMALL

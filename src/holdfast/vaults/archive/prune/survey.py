@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import compress
 from operator import not_
 
 from holdfast.kernel.ids import PackId
+from holdfast.kernel.values import dataclass
 from holdfast.repository.index import Index
 from holdfast.vaults.archive.reach import Reached
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import PackId
 from holdfast.kernel.pool import Pool, default_size
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository
 from holdfast.repository.locks import Lock
 from holdfast.vaults.archive.check.files import still_there

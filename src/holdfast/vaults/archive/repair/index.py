@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.format.index import Entries
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import PackId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.repository.index import Index
 from holdfast.repository.locks import Lock

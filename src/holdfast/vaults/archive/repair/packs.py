@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.format.index import Entries
 from holdfast.format.pack import BlobType
@@ -10,6 +10,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import HoldfastError, Invalid, NotFound
 from holdfast.kernel.events import Emit, Tick
 from holdfast.kernel.ids import BlobId, PackId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.repository.locks import Lock
 from holdfast.repository.reindex import delete_all, replace_index

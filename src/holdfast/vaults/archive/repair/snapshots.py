@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from holdfast.format.snapshot import Snapshot
 from holdfast.format.tree import encode_tree
@@ -11,6 +11,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, HoldfastError, NotFound, Unsupported
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import BlobId, PackId, SnapshotId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.repository.locks import Lock
 from holdfast.vaults.archive.mending import NewBlobs, locked

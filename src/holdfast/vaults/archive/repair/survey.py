@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from operator import add
 
@@ -14,6 +14,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Cancelled, Corrupt, Denied, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.kernel.ids import PackId, short
 from holdfast.kernel.pool import Pool, default_size
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, layout
 from holdfast.repository.index import Index
 from holdfast.repository.reading import Copies

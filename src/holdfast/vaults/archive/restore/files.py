@@ -38,6 +38,7 @@ class FileWriter:
         self._verify = job.options.verify
         self._witness = witness
         self._owner = job.options.owner
+        self._transient = job.options.transient
         self._replace = job.options.overwrite != Overwrite.NEVER
         self._chown = job.is_root if self._owner is None else self._owner
         self._temporary = b"%b%b-%x" % (TEMPORARY, job.token, os.getpid())  # one at a time
@@ -56,10 +57,16 @@ class FileWriter:
         """
         if folder != self._folder:
             self._enter(folder)
-        directory, temporary = self._fd, self._temporary
+        directory, temporary = self._fd, name if self._transient else self._temporary
         try:
             born = self._born(meta)
-            fd = os.open(temporary, CREATE, born, dir_fd=directory)
+            try:
+                fd = os.open(temporary, CREATE, born, dir_fd=directory)
+            except FileExistsError:
+                if not self._transient:
+                    raise
+                temporary = self._temporary
+                fd = os.open(temporary, CREATE, born, dir_fd=directory)
             try:
                 size = len(data)
                 if size < PAGE or not self._sparse:
@@ -72,7 +79,9 @@ class FileWriter:
                     read_back(fd, ((identifier, size),))
                 if self._witness is not None:
                     self._witness.whole(fd, join(folder, name), data, meta[3])
-                if self._replace:
+                if temporary is name:
+                    pass
+                elif self._replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
                 else:
                     settle(directory, temporary, name, replace=False)

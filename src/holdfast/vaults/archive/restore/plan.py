@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from operator import itemgetter
 
 from holdfast.kernel.ids import PackId
+from holdfast.kernel.values import dataclass
 from holdfast.repository.index import Index
 from holdfast.vaults.archive.restore.rows import Rows
 from holdfast.vaults.archive.restore.tasks import (

@@ -8,7 +8,6 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.files.safepath import Directories
@@ -16,6 +15,7 @@ from holdfast.format.node import Node, node_from_json
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound, Unavailable
 from holdfast.kernel.ids import BlobId
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository
 from holdfast.sources.sqlite import JOURNAL, LOG_MAGIC, WAL, file_head
 from holdfast.vaults.archive.restore.nodes import PlainFile, is_possible, split_plain

@@ -8,13 +8,14 @@ relative to the target's root.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from holdfast.files.xattrs import Xattrs
 from holdfast.format.node import Node
 from holdfast.kernel.errors import HoldfastError, NoSpace
 from holdfast.kernel.ids import BlobId, PackId
+from holdfast.kernel.values import dataclass
 from holdfast.vaults.proven import Proven
 from holdfast.vaults.selection import Selection
 

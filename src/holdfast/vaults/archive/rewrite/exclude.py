@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from holdfast.files.rules import Rules, Scope
 from holdfast.format.snapshot import Snapshot
@@ -12,6 +12,7 @@ from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, NotFound
 from holdfast.kernel.events import Emit, Fact, Tick
 from holdfast.kernel.ids import BlobId, SnapshotId, short
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository
 from holdfast.repository.locks import Lock
 from holdfast.vaults.archive.mending import NewBlobs, locked

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from holdfast.format.snapshot import Snapshot
 from holdfast.kernel.errors import HoldfastError
 from holdfast.kernel.ids import BlobId, SnapshotId
+from holdfast.kernel.values import dataclass
 from holdfast.repository import Repository, Writer, layout
 from holdfast.repository.index import Index
 from holdfast.repository.locks import Lock

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from holdfast.format.gostring import json_value
 from holdfast.format.tree import encode_tree, raw_nodes
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.ids import BlobId
+from holdfast.kernel.values import dataclass
 
 State = TypeVar("State")
 

@@ -1,4 +1,4 @@
-/* Which files of a directory are as an older tree says: the start of each one's node is made anew and compared. */
+/* Nodes of regular files, many at once: made, or made as far as stat goes and compared with those of an older tree. */
 #include "native.h"
 
 #include <stdint.h>
@@ -273,55 +273,112 @@ static const OldNode *find_node(const OldNodes *nodes, size_t *cursor, const cha
     return NULL;
 }
 
-/* New bytes of the node if the file is as it says, None if perhaps not; NULL with an error. */
-static PyObject *settle(const Listed *file, const char *name, const OldNode *node, Owner *owner, Zone *mtime,
-                        Zone *ctime)
+typedef struct {
+    Owner owner;
+    Zone mtime, ctime;
+} Lookups;
+
+/* Whether put_start() serves for a file. */
+static int is_usual(const Listed *file, const char *name)
 {
-    char start[MOST_START];
-    if (look_up_owner(owner, file->uid, file->gid) < 0 || look_up_zone(mtime, file->mtime_ns) < 0 ||
-        look_up_zone(ctime, file->ctime_ns) < 0)
-        return NULL;
-    if (PyBytes_Size(owner->text) > MOST_OWNER)
-        Py_RETURN_NONE;
-    size_t size = (size_t)(put_start(start, file, name, owner, mtime->minutes, ctime->minutes) - start);
-    if (!begins(node->start, node->end, start, size) || !ends_well(node))
-        Py_RETURN_NONE;
-    return PyBytes_FromStringAndSize(node->start, (Py_ssize_t)(node->end - node->start));
+    return (file->mode & S_IFMT) == S_IFREG && file->length <= MOST_NAME && plain(name, file->length);
 }
 
-static PyObject *settle_all(const OldNodes *nodes, const unsigned char *from, const unsigned char *end, Owner *owner,
-                            PyObject *offset_at)
+/* The start of a usual file's node: its size, 0 if the names of its owners are too long, -1 with an error. */
+static Py_ssize_t make_start(char *start, const Listed *file, const char *name, Lookups *lookups)
 {
-    Zone mtime = {offset_at, INT64_MIN, 0}, ctime = mtime;
+    if (look_up_owner(&lookups->owner, file->uid, file->gid) < 0 || look_up_zone(&lookups->mtime, file->mtime_ns) < 0 ||
+        look_up_zone(&lookups->ctime, file->ctime_ns) < 0)
+        return -1;
+    if (PyBytes_Size(lookups->owner.text) > MOST_OWNER)
+        return 0;
+    return put_start(start, file, name, &lookups->owner, lookups->mtime.minutes, lookups->ctime.minutes) - start;
+}
+
+/* What settled() and files() make of one record: new bytes or None; NULL with an error. */
+typedef PyObject *Make(const Listed *file, const char *name, Lookups *lookups, void *context);
+
+static PyObject *make_all(const unsigned char *from, const unsigned char *end, PyObject *owner, PyObject *offset_at,
+                          Make *make, void *context)
+{
+    Lookups lookups = {.owner = {.ask = owner}, .mtime = {offset_at, INT64_MIN, 0}, .ctime = {offset_at, INT64_MIN, 0}};
     PyObject *results = PyList_New(0);
-    size_t cursor = 0;
     while (results != NULL && from < end) {
         Listed file;
         const char *name = listed_take(&from, end, &file);
-        PyObject *result = NULL;
-        if (name != NULL) {
-            const OldNode *node = NULL;
-            if ((file.mode & S_IFMT) == S_IFREG && file.length <= MOST_NAME && plain(name, file.length))
-                node = find_node(nodes, &cursor, name, file.length);
-            result = node == NULL ? Py_NewRef(Py_None) : settle(&file, name, node, owner, &mtime, &ctime);
-        }
+        PyObject *result = name == NULL ? NULL : make(&file, name, &lookups, context);
         if (result == NULL || PyList_Append(results, result) < 0)
             Py_CLEAR(results);
         Py_XDECREF(result);
     }
+    Py_XDECREF(lookups.owner.text);
     return results;
 }
 
+typedef struct {
+    const OldNodes *nodes;
+    size_t cursor;
+} Settling;
+
+/* The old node if the file is as it says, None if perhaps not. */
+static PyObject *settle(const Listed *file, const char *name, Lookups *lookups, void *context)
+{
+    Settling *settling = context;
+    char start[MOST_START];
+    const OldNode *node =
+        is_usual(file, name) ? find_node(settling->nodes, &settling->cursor, name, file->length) : NULL;
+    Py_ssize_t size = node == NULL ? 0 : make_start(start, file, name, lookups);
+    if (size < 0)
+        return NULL;
+    if (size == 0 || !begins(node->start, node->end, start, (size_t)size) || !ends_well(node))
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize(node->start, (Py_ssize_t)(node->end - node->start));
+}
+
+typedef struct {
+    PyObject *ids;
+    Py_ssize_t next;
+} Filling;
+
+static char *put_hex(char *to, const unsigned char *bytes, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t at = 0; at < size; at++) {
+        *to++ = digits[bytes[at] >> 4];
+        *to++ = digits[bytes[at] & 15];
+    }
+    return to;
+}
+
+/* The node of a file that is one blob, None for an unusual one. */
+static PyObject *fill(const Listed *file, const char *name, Lookups *lookups, void *context)
+{
+    Filling *filling = context;
+    char node[MOST_START + 128], *id;
+    Py_ssize_t id_size;
+    PyObject *item = PyList_GetItem(filling->ids, filling->next++);
+    if (item == NULL || PyBytes_AsStringAndSize(item, &id, &id_size) < 0)
+        return NULL;
+    Py_ssize_t size = is_usual(file, name) && id_size == 32 ? make_start(node, file, name, lookups) : 0;
+    if (size < 0)
+        return NULL;
+    if (size == 0)
+        Py_RETURN_NONE;
+    char *end = put_hex(PUT(node + size, "content\":[\""), (const unsigned char *)id, 32);
+    end = PUT(end, CONTENT_END);
+    return PyBytes_FromStringAndSize(node, end - node);
+}
+
 /* settled(tree, packed, owner, offset_at) -> list of bytes | None, or None; see module.c */
-PyObject *settled(PyObject *module, PyObject *arguments)
+PyObject *nodes_settled(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    const char *tree, *packed;
+    const char *tree;
+    const unsigned char *packed;
     Py_ssize_t tree_size, packed_size;
-    Owner owner = {0};
-    PyObject *offset_at, *results = NULL;
+    PyObject *owner, *offset_at, *results = NULL;
     OldNodes nodes = {0};
-    if (!PyArg_ParseTuple(arguments, "y#y#OO:settled", &tree, &tree_size, &packed, &packed_size, &owner.ask, &offset_at))
+    if (!PyArg_ParseTuple(arguments, "y#y#OO:settled", &tree, &tree_size, &packed, &packed_size, &owner, &offset_at))
         return NULL;
     int known = read_nodes(tree, tree + tree_size, &nodes);
     if (known < 0)
@@ -329,9 +386,19 @@ PyObject *settled(PyObject *module, PyObject *arguments)
     else if (known == 0)
         results = Py_NewRef(Py_None);
     else
-        results = settle_all(&nodes, (const unsigned char *)packed, (const unsigned char *)packed + packed_size, &owner,
-                             offset_at);
+        results = make_all(packed, packed + packed_size, owner, offset_at, settle, &(Settling){&nodes, 0});
     free(nodes.all);
-    Py_XDECREF(owner.text);
     return results;
+}
+
+/* files(packed, ids, owner, offset_at) -> list of bytes | None; see module.c */
+PyObject *nodes_files(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    const unsigned char *packed;
+    Py_ssize_t size;
+    PyObject *ids, *owner, *offset_at;
+    if (!PyArg_ParseTuple(arguments, "y#O!OO:files", &packed, &size, &PyList_Type, &ids, &owner, &offset_at))
+        return NULL;
+    return make_all(packed, packed + size, owner, offset_at, fill, &(Filling){ids, 0});
 }
