@@ -97,6 +97,10 @@ def test_a_client_that_may_only_append(
     done = cli("forget", first, **client)
     assert done.code == 12, done.out + done.err
     assert "append-only" in done.err
+    changed = cli("key", "passwd", "--new-key-file", tmp_path / "new.key", **client)
+    assert changed.code == 12 and "the old one" in changed.err and "still does" in changed.err
+    again = cli("snapshots", "--password-file", tmp_path / "new.key", **client)
+    assert again.code == 0, "the new key opens the vault, as the message says"
     # Its owner, through the server that allows everything, may forget; what that frees the client cannot remove.
     owner = {**client, "HOLDFAST_VAULT": rest_server.location(tmp_path.name)}
     assert before <= {path for path in (rest_server.folder / tmp_path.name).rglob("*") if path.is_file()}
