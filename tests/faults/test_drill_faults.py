@@ -343,6 +343,26 @@ def test_permissions_owners_and_times_are_compared(tmp_path: Path, source: Path)
     assert found.all and not some.all and some.items + len(some.differing) == 5
 
 
+def test_a_snapshot_that_is_pruned_between_restore_and_comparison_is_no_damage(tmp_path: Path, source: Path) -> None:
+    vault = new_vault(tmp_path / "vault")
+    save(vault, source)
+    opened = []
+
+    @contextmanager
+    def look(on_damage: Any) -> Iterator[ArchiveBrowser]:
+        opened.append(1)
+        if len(opened) == 2:
+            for folder in ("snapshots", "data"):
+                shutil.rmtree(tmp_path / "vault" / folder)
+        with looking(vault)(on_damage) as browser:
+            yield browser
+
+    options = DrillOptions(root=os.fsencode(tmp_path / "root"), workers=0)
+    (tmp_path / "root").mkdir()
+    proof = drill(vault, look, vault.snapshots()[-1], options, needs=lambda _: 0, emit=lambda _: None, cancel=Cancel())
+    assert not proof.damage and not proof.unproven and proof.metadata is None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_owners_are_compared_by_root(tmp_path: Path, source: Path) -> None:
     os.chown(source / "large", 1234, 4321)

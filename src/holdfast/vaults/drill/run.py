@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import HoldfastError, NoSpace, NotFound
+from holdfast.kernel.errors import Corrupt, HoldfastError, NoSpace, NotFound
 from holdfast.kernel.events import Emit, Event, Fact, Tick
 from holdfast.vaults.base import Damage, RestoreOptions, RestoreSummary, SnapshotInfo, Vault
 from holdfast.vaults.drill.listing import Listing, list_snapshot, proving
@@ -92,12 +92,16 @@ def free_bytes(root: bytes) -> tuple[int, int]:
 def _compare_metadata(
     proof: Proof, looking: Looking, snapshot: SnapshotInfo, wrong: set[bytes], options: DrillOptions, cancel: Cancel
 ) -> None:
+    """What cannot be read is no damage here: the restore has just read it, so somebody forgot and pruned it since."""
     told = (wrong | {path for path, _ in proof.unproven}) - {b""}
-    with suppress(NotFound), looking(lambda path, _error: told.add(path)) as browser:
-        proof.metadata = compare_metadata(
+    unread: list[bytes] = []
+    with suppress(NotFound, Corrupt), looking(lambda path, _error: unread.append(path)) as browser:
+        found = compare_metadata(
             browser, snapshot, options.root, told=lambda path: _is_in(path, told), seed=options.seed, cancel=cancel
         )
-        proof.unproven += proof.metadata.differing
+        found.all = found.all and not unread
+        proof.metadata = found if found.items else None
+        proof.unproven += found.differing
 
 
 def _look_for_room(root: bytes, listing: Listing, more: int) -> None:
