@@ -128,3 +128,14 @@ def test_a_full_disk_is_told_as_one(cli, documents: Path, small_disk: Path) -> N
         done = cli(*words)
         assert done.code == 1 and str(small_disk) in done.err and "unexpected" not in done.err, done
         assert sorted(path.name for path in small_disk.iterdir()) == ["filling", "known", "state"], words
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_link_to_a_folder_is_told_to_be_saved_as_a_link(cli, documents: Path, tmp_path: Path, end: str) -> None:
+    (tmp_path / "link").symlink_to(documents)
+    (tmp_path / "to a file").symlink_to(documents / "notes.txt")
+    done = cli("backup", f"{tmp_path}/link{end}", tmp_path / "to a file")
+    assert done.code == 0 and done.err.count("warning: ") == 1, done
+    assert f"{tmp_path}/link is a symbolic link" in done.err and f"name {documents} to save" in done.err
+    events = cli("backup", tmp_path / "link", "--json").events
+    assert [event["data"]["path"] for event in events if event.get("kind") == "path.link"] == [f"{tmp_path}/link"]
