@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from tests.servers.listening import free_port
 
 
@@ -92,3 +97,45 @@ def test_a_time_zone_that_nobody_knows_is_a_mistake_in_a_line(cli) -> None:
         configure(cli, f'notify:\n  quiet: {{hours: "22:00-07:00", zone: "{zone}"}}\n')
         done = cli("config", "check")
         assert done.code == 2 and "a time zone is wanted" in done.err, done
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_is_told_as_one(cli, documents: Path, small_disk: Path) -> None:
+    assert cli("backup", documents).code == 0
+    (small_disk / "state").mkdir()
+    known = {"HOLDFAST_STATE_DIR": str(small_disk / "known")}
+    assert cli("run", "a", "--", "true", **known).code == cli("status", **known).code == 0
+    with suppress(OSError), open(small_disk / "filling", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    state = {"HOLDFAST_STATE_DIR": str(small_disk / "state")}
+    for words in (["status"], ["history"], ["report"], ["metrics"]):
+        done = cli(*words, **(known if words == ["history"] else state))
+        assert done.code == 1 and "full" in done.err and "Free some space" in done.err, done
+    for words in (["key", "export", small_disk / "k"], ["dump", "latest", "-o", small_disk / "d"],
+                  ["report", "--html", small_disk / "r"], ["drill", "--scratch", small_disk]):  # fmt: skip
+        done = cli(*words)
+        assert done.code == 1 and str(small_disk) in done.err and "unexpected" not in done.err, done
+        assert sorted(path.name for path in small_disk.iterdir()) == ["filling", "known", "state"], words
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_link_to_a_folder_is_told_to_be_saved_as_a_link(cli, documents: Path, tmp_path: Path, end: str) -> None:
+    (tmp_path / "link").symlink_to(documents)
+    (tmp_path / "to a file").symlink_to(documents / "notes.txt")
+    done = cli("backup", f"{tmp_path}/link{end}", tmp_path / "to a file")
+    assert done.code == 0 and done.err.count("warning: ") == 1, done
+    assert f"{tmp_path}/link is a symbolic link" in done.err and f"name {documents} to save" in done.err
+    events = cli("backup", tmp_path / "link", "--json").events
+    assert [event["data"]["path"] for event in events if event.get("kind") == "path.link"] == [f"{tmp_path}/link"]

@@ -199,3 +199,12 @@ def test_an_empty_snapshot_does_not_mean_all_of_them(cli, documents: Path, words
     done = cli(*words)
     assert done.code == 2 and "is not a snapshot" in done.err, done
     assert snapshot_of(cli.default_vault) == before
+
+
+def test_a_working_folder_that_was_removed_is_named(cli, documents: Path, tmp_path: Path) -> None:
+    words = " ".join(f"'{word}'" for word in cli.words)
+    line = f"mkdir gone && cd gone && rmdir ../gone && {words} backup ."
+    done = subprocess.run(
+        ["sh", "-c", line], capture_output=True, env=cli.environ, cwd=tmp_path, text=True, check=False
+    )
+    assert done.returncode == 10 and "was removed" in done.stderr and "hint: " in done.stderr, done

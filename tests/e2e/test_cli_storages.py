@@ -97,6 +97,10 @@ def test_a_client_that_may_only_append(
     done = cli("forget", first, **client)
     assert done.code == 12, done.out + done.err
     assert "append-only" in done.err
+    changed = cli("key", "passwd", "--new-key-file", tmp_path / "new.key", **client)
+    assert changed.code == 12 and "the old one" in changed.err and "still does" in changed.err
+    again = cli("snapshots", "--password-file", tmp_path / "new.key", **client)
+    assert again.code == 0, "the new key opens the vault, as the message says"
     # Its owner, through the server that allows everything, may forget; what that frees the client cannot remove.
     owner = {**client, "HOLDFAST_VAULT": rest_server.location(tmp_path.name)}
     assert before <= {path for path in (rest_server.folder / tmp_path.name).rglob("*") if path.is_file()}
@@ -139,6 +143,15 @@ def test_storage_test_leaves_nothing_behind(cli, tmp_path: Path, documents: Path
     assert "NO" not in done.out
     assert "matches its name" in done.out
     assert "Nothing was written" in done.err
+
+
+def test_storage_test_leaves_no_folders_behind(cli, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new"):
+        assert cli("storage", "test", tmp_path / name, "--size", "1M").code == 0
+        assert (tmp_path / name).exists() == (name == "there")
+        done = cli("init", tmp_path / name, "--kind", "mirror")  # which wants an empty folder
+        assert done.code == 0, done
 
 
 def test_storage_test_dry_run_makes_nothing(cli, tmp_path: Path) -> None:

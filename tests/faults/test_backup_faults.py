@@ -274,3 +274,14 @@ def test_files_that_change_under_the_reader(tmp_path: Path) -> None:
     again = save(open_vault(tmp_path / "vault"), source)
     assert not again.problems
     assert files(open_vault(tmp_path / "vault"), source) == on_disk(source)
+
+
+def test_an_empty_folder_in_the_place_of_an_opened_vault_takes_no_snapshot(tmp_path: Path) -> None:
+    source, place = tmp_path / "source", tmp_path / "vault"
+    fill(source, 1)
+    vault = new_vault(place)
+    place.rename(tmp_path / "unmounted")
+    place.mkdir()
+    with pytest.raises(Unavailable, match="has disappeared"):
+        save(vault, source)
+    assert not [path for path in place.rglob("*") if path.is_file()]

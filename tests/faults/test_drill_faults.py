@@ -25,6 +25,7 @@ from holdfast.kernel.events import Event, Fact
 from holdfast.vaults.archive.browser import ArchiveBrowser
 from holdfast.vaults.archive.vault import ArchiveVault
 from holdfast.vaults.base import SnapshotInfo
+from holdfast.vaults.drill.metadata import compare_metadata
 from holdfast.vaults.drill.model import DrillOptions, Proof, Sample
 from holdfast.vaults.drill.run import drill
 
@@ -298,3 +299,85 @@ def runs(pid: int) -> bool:
     except OSError:
         return Path("/proc/self").exists() is False
     return state not in "ZX"
+
+
+def test_permissions_owners_and_times_are_compared(tmp_path: Path, source: Path) -> None:
+    (source / "closed").mkdir(mode=0o500)
+    (source / "sticky").mkdir()
+    (source / "sticky").chmod(0o1777)
+    (source / "old").write_text("old")
+    (source / "old").chmod(0o644)
+    os.utime(source / "old", ns=(1, 123_456_789))
+    os.mkfifo(source / "pipe", 0o640)
+    (source / "dangling").symlink_to("nowhere")
+    vault = new_vault(tmp_path / "vault")
+    save(vault, source)
+    proof, facts = run(vault, tmp_path / "root")
+    assert not proof.damage and not proof.unproven and not facts
+    assert proof.metadata is not None and proof.metadata.all and proof.metadata.owners == (os.geteuid() == 0)
+    assert proof.metadata.items > 27
+
+    place = Path(f"{tmp_path}/root{source}")
+    (place / "old").chmod(0o666)
+    os.utime(place / "dangling", ns=(5, 5), follow_symlinks=False)
+    (place / "pipe").unlink()
+    (place / "sticky").rmdir()
+    (place / "sticky").write_text("a file")
+    snapshot = vault.snapshots()[-1]
+    with looking(vault)(lambda *_: None) as browser:
+        found = compare_metadata(
+            browser, snapshot, os.fsencode(tmp_path / "root"), told=lambda path: path.endswith(b"/closed"), seed=b"1",
+            cancel=Cancel(),
+        )  # fmt: skip
+        some = compare_metadata(
+            browser, snapshot, os.fsencode(tmp_path / "root"), told=lambda _: False, seed=b"1", cancel=Cancel(), most=5
+        )
+    differing = {os.path.basename(path).decode(): how.partition(": ")[2] for path, how in found.differing}
+    assert differing.pop("source") == "another time of change"  # of the folder, since the pipe is gone
+    assert differing == {
+        "old": "permissions 0666 instead of 0644",
+        "dangling": "another time of change",
+        "pipe": "No such file or directory",
+        "sticky": "file instead of dir",
+    }
+    assert found.all and not some.all and some.items + len(some.differing) == 5
+
+
+def test_a_snapshot_that_is_pruned_between_restore_and_comparison_is_no_damage(tmp_path: Path, source: Path) -> None:
+    vault = new_vault(tmp_path / "vault")
+    save(vault, source)
+    opened = []
+
+    @contextmanager
+    def look(on_damage: Any) -> Iterator[ArchiveBrowser]:
+        opened.append(1)
+        if len(opened) == 2:
+            for folder in ("snapshots", "data"):
+                shutil.rmtree(tmp_path / "vault" / folder)
+        with looking(vault)(on_damage) as browser:
+            yield browser
+
+    options = DrillOptions(root=os.fsencode(tmp_path / "root"), workers=0)
+    (tmp_path / "root").mkdir()
+    proof = drill(vault, look, vault.snapshots()[-1], options, needs=lambda _: 0, emit=lambda _: None, cancel=Cancel())
+    assert not proof.damage and not proof.unproven and proof.metadata is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owners_are_compared_by_root(tmp_path: Path, source: Path) -> None:
+    os.chown(source / "large", 1234, 4321)
+    vault = new_vault(tmp_path / "vault")
+    save(vault, source)
+    proof, _ = run(vault, tmp_path / "root")
+    assert not proof.unproven
+    os.chown(f"{tmp_path}/root{source}/large", 0, 0)
+    with looking(vault)(lambda *_: None) as browser:
+        found = compare_metadata(
+            browser,
+            vault.snapshots()[-1],
+            os.fsencode(tmp_path / "root"),
+            told=lambda _: False,
+            seed=b"",
+            cancel=Cancel(),
+        )
+    assert [how for _, how in found.differing] == ["not as saved after the restore: owner 0:0 instead of 1234:4321"]

@@ -13,7 +13,7 @@ import pytest
 from tests.mirrorkit import assert_mirrors, check, copy_of, new_mirror, save
 
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import Cancelled, NoSpace
+from holdfast.kernel.errors import Cancelled, NoSpace, Unavailable
 from holdfast.kernel.events import Event, Tick, ignore
 from holdfast.vaults.base import Outcome, RestoreOptions
 from holdfast.vaults.mirror import MirrorVault
@@ -284,3 +284,16 @@ def test_what_a_killed_run_replaced_is_no_damage_and_what_rotted_is(tmp_path: Pa
     assert {damage.kind for damage in check(vault).damage} == {"file.corrupt"}  # --checksum heals that
     assert save(vault, source, force=True).outcome is Outcome.OK
     assert check(vault).outcome is Outcome.OK
+
+
+def test_a_mirror_that_disappears_during_a_run_is_out_of_reach(tmp_path: Path) -> None:
+    source, vault = tmp_path / "source", new_mirror(tmp_path / "m")
+    source.mkdir()
+    first_state(source)
+
+    def unmount(event: Event) -> None:
+        if isinstance(event, Tick) and (tmp_path / "m").exists():
+            (tmp_path / "m").rename(tmp_path / "unmounted")
+
+    with pytest.raises(Unavailable, match="has disappeared"):
+        save(vault, source, emit=unmount)

@@ -139,6 +139,7 @@ def test_everything_that_is_wrong_is_told_at_once_with_its_place() -> None:
         (PLAN + "    schedule: daily", (5, 15), "plans.p.schedule", "as for cron", ""),
         (PLAN + "    expect: {every: 26}", (5, 21), "plans.p.expect.every", "a text is wanted", "quotes"),
         (PLAN + "    expect: {shrink: 101%}", (5, 22), "plans.p.expect.shrink", "a share is wanted", ""),
+        (PLAN + "    exclude: ['*.o', '[']", (5, 22), "plans.p.exclude[1]", "can never match", ""),
         (PLAN + "    check: {read_data: 7/5}", (5, 24), "plans.p.check.read_data", "3/10", ""),
         (PLAN + "    copy: [{to: v}]\n    to: [v]", (5, 17), "plans.p.copy[0].to", "itself", ""),
         (PLAN + "    tags: ['plan:x']", (5, 12), "plans.p.tags[0]", "Holdfast itself", ""),

@@ -129,7 +129,7 @@ def test_addresses() -> None:
     assert address("127.0.0.1:9797") == ("127.0.0.1", 9797)
     assert address("[::1]:80") == ("::1", 80)
     assert address(":8000") == ("127.0.0.1", 8000)
-    for wrong in ("9797", "host", "host:", "host:99999", "host:-1", "host:x"):
+    for wrong in ("9797", "host", "host:", "host:99999", "host:-1", "host:x", "[::1", "::1]:80"):
         with pytest.raises(Invalid, match="no address"):
             address(wrong)
 

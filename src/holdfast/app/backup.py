@@ -133,6 +133,7 @@ def back_up(context: Context, request: BackupRequest) -> BackupResult:
         sqlite=request.sqlite,
         scan=request.scan,
     )
+    _tell_of_links(context, options.paths)
     plain = plain_vault(context)
     if plain is not None:
         if request.sources:
@@ -199,6 +200,17 @@ def _note_space(context: Context, location: str) -> None:
 def _device_and_inode(folder: bytes) -> frozenset[tuple[int, int]]:
     st = os.stat(folder)
     return frozenset(((st.st_dev, st.st_ino),))
+
+
+def _tell_of_links(context: Context, paths: Iterable[bytes]) -> None:
+    """A link to a folder is saved as what it is, a link: as with every tool of this kind, but hardly what is meant."""
+    for path in paths:
+        place = path.rstrip(b"/")
+        if os.path.islink(place) and os.path.isdir(place):
+            meant = os.fsdecode(os.path.realpath(place))
+            words = f"{os.fsdecode(place)} is a symbolic link, and only the link is saved"
+            words += f": name {meant} to save what is in it"
+            context.emit(Fact("path.link", words, "warning", {"path": place}))
 
 
 def _refuse_own_folder(storage: Storage, paths: Iterable[bytes]) -> None:

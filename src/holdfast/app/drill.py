@@ -310,8 +310,20 @@ def _unproven(proof: Proof, databases: Sequence[DatabaseProof], request: DrillRe
             f"{apart:,} {'file is' if apart == 1 else 'files are'} gone or changed at their source since, and compared "
             "with the vault only."
         )
-    found.append("Permissions, owners and times were set as saved, but not compared.")
+    found += _of_metadata(proof)
     return found
+
+
+def _of_metadata(proof: Proof) -> Iterator[str]:
+    compared = proof.metadata
+    if compared is None:
+        yield "Permissions, owners and times were set as saved, but not compared."
+        return
+    if not compared.all:
+        yield f"Permissions and times were compared of {compared.items:,} items, picked at random."
+    if not compared.owners:
+        yield "Owners were not compared: only root can set them."
+    yield "Extended attributes and access control lists were set as saved, but not compared."
 
 
 def at_vault(context: Context, plan: NamedPlan | None, vault: str | None) -> Context:

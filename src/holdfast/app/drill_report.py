@@ -97,6 +97,12 @@ def report_data(result: DrillResult) -> dict[str, Any]:
             "files_with_source": compared.originals,
             "bytes_with_source": compared.original_size,
             "source_changed": compared.changed,
+            "metadata": proof.metadata
+            and {
+                "items": proof.metadata.items,
+                "all": proof.metadata.all,
+                "owners": proof.metadata.owners,
+            },
         },
         "databases": [_database(found, few=False) for found in result.databases],
         "commands": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from holdfast.app.context import Context, hostname, username
 from holdfast.app.exported import Exported, note_export
 from holdfast.config import keyfile
-from holdfast.kernel.errors import Denied, Invalid, NotFound, Unsupported
+from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NoSpace, NotFound, Unsupported
 from holdfast.kernel.values import dataclass
 from holdfast.monitor.record import time_text
 
@@ -106,7 +107,7 @@ def _write(path: Path, text: str) -> None:
     except FileNotFoundError as error:
         raise NotFound(f"there is no folder {path.parent}", hint="Make it, or name another file.") from error
     except OSError as error:
-        raise Denied(f"cannot write {path}: {error.strerror}", hint="Name another file.") from error
+        raise _refused(path, error) from error
     try:
         with os.fdopen(file, "wb") as written:
             written.write(text.encode())
@@ -114,7 +115,12 @@ def _write(path: Path, text: str) -> None:
             os.fsync(file)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise Denied(f"cannot write {path}: {error.strerror}", hint="Name another file.") from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> HoldfastError:
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Denied
+    return kind(f"cannot write {path}: {error.strerror}", hint="Name another file.")
 
 
 def _exists(path: Path) -> Invalid:

@@ -11,7 +11,7 @@ from holdfast.app.endings import of_key
 from holdfast.app.recording import recording
 from holdfast.config import keyfile, secrets
 from holdfast.config.secrets import PasswordChoice
-from holdfast.kernel.errors import Invalid
+from holdfast.kernel.errors import Denied, Invalid
 from holdfast.kernel.secret import Secret
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def remove_key(context: Context, prefix: str) -> str:
 def change_password(context: Context, choice: PasswordChoice, new_key_file: str | None) -> tuple[str, str]:
     """Put a new key in the place of the one that opened the vault; returns (new id, removed id).
 
-    The new key is durable, and has opened the vault once, before the old one goes: a crash leaves two keys, never none.
+    The new key is durable, and has opened the vault once, before the old one goes: a crash leaves two keys, never none,
+    and so does a vault that denies deleting (``Denied`` says so).
     """
     from holdfast.repository import Repository
 
@@ -71,5 +72,11 @@ def change_password(context: Context, choice: PasswordChoice, new_key_file: str 
         with vault.repository.locks.hold(exclusive=True):
             new = vault.repository.add_key(secret, username=username(), hostname=hostname())
             again = Repository.open(vault.repository.storage, secret, clock=context.clock, random=context.random)
-            again.remove_key(old)
+            try:
+                again.remove_key(old)
+            except Denied as error:
+                message = (
+                    f"the new key {new[:8]} opens the vault, but the old one, {old[:8]}, still does: {error.message}"
+                )
+                raise Denied(message, hint=error.hint, added=new) from error
         return new, old

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from itertools import islice, takewhile
 from pathlib import Path
@@ -11,7 +12,7 @@ from holdfast.app.context import Context
 from holdfast.app.health_scene import Scene, set_scene
 from holdfast.app.recording import note, recorded
 from holdfast.files.whole import replace_file
-from holdfast.kernel.errors import Denied, Invalid, NotFound
+from holdfast.kernel.errors import Denied, Invalid, NoSpace, NotFound
 from holdfast.kernel.events import Fact
 from holdfast.kernel.values import dataclass
 
@@ -132,4 +133,5 @@ def write_page(context: Context, report: Report, path: Path) -> None:
     except FileNotFoundError as error:
         raise NotFound(f"there is no folder {path.parent}", hint="Make it, or name another file.") from error
     except OSError as error:
-        raise Denied(f"cannot write the report into {path}: {error.strerror}", hint="Name another file.") from error
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Denied
+        raise kind(f"cannot write the report into {path}: {error.strerror}", hint="Name another file.") from error

@@ -56,6 +56,7 @@ _METHOD = (
     "The snapshot was restored into an empty private folder. All content was verified against its SHA-256 in the vault "
     "before it was written; every file was read back after it was written, and compared with what had been verified, "
     "byte by byte. Files whose originals had the size and time of the snapshot were compared with those as well. "
+    "Of a snapshot that was restored whole, permissions, owners and times were compared with its records. "
     "Databases were loaded or opened, their rows counted, and the queries and commands above were run. The folder was "
     "removed."
 )

@@ -94,6 +94,10 @@ def files(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "equal to their source",
         f"{text.plural(compared['files_with_source'], 'unchanged file')}, {text.size(compared['bytes_with_source'])}",
     )
+    if metadata := compared.get("metadata"):
+        which = "all" if metadata["all"] else "some, picked at random"
+        what = "permissions, owners, times" if metadata["owners"] else "permissions, times"
+        yield "as saved beside content", f"{text.plural(metadata['items'], 'item')} ({which}): {what}"
 
 
 def _database(found: Mapping[str, Any]) -> Iterator[str]:

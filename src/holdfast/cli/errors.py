@@ -96,8 +96,20 @@ def _of_system(error: OSError) -> Failure:
         return Failure(EXIT_OF["no_space"], "no_space", message, "Make room and run the same command again.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Failure(DENIED, "denied", message, "Look at the owner and the permissions, or run it as another user.")
+    if error.errno == errno.ENOENT and not where and _nowhere():
+        return Failure(MISSING, "not_found", "the folder that you are in was removed", "Go to another one: cd ~")
     if error.errno == errno.ENOENT:
         return Failure(MISSING, "not_found", message)
+    if error.errno == errno.ENOMEM:
+        return failure(MemoryError())
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return Failure(FAILED, "error", message, "Raise the limit of open files: ulimit -n 4096.")
     return Failure(FAILED, "error", message)
+
+
+def _nowhere() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False

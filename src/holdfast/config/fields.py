@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from holdfast.config import words
+from holdfast.kernel.errors import Invalid
 
 
 def _understood(check: Callable[[str], object]) -> AfterValidator:
@@ -78,6 +79,16 @@ def _command(value: object) -> str | tuple[str, ...]:
     raise ValueError("a command is wanted: a text for the shell, or a list of words such as [systemctl, stop, app]")
 
 
+def _line(text: str) -> None:
+    """Raise ``ValueError`` for a rule that no backup takes."""
+    from holdfast.files.rules import Rules
+
+    try:
+        Rules.compile([text], defaults=False)
+    except Invalid as error:
+        raise ValueError(f"{error.message}: {error.hint[:1].lower()}{error.hint[1:].rstrip('.')}") from None
+
+
 def nothing(value: object) -> object:
     """A key without a value is a section that says nothing."""
     return {} if value is None else value
@@ -91,6 +102,7 @@ Size = Annotated[str, _understood(words.size), _pattern(words.SIZE)]
 Share = Annotated[str, _understood(words.share), _pattern(words.SHARE)]
 SpanText = Annotated[str, _understood(words.span), _pattern(words.SPAN)]
 ReadData = Annotated[str, _understood(words.subset), _pattern(words.READ_DATA)]
+Pattern = Annotated[str, _understood(_line)]
 SampleText = Annotated[str, _understood(words.sample), _pattern(f"{words.SHARE}|{words.SIZE}")]
 ServerUrl = Annotated[str, AfterValidator(without_password)]
 Schedule = Annotated[str, _understood(words.check_schedule), _pattern(r"@\w+|\S+ +\S+ +\S+ +\S+ +\S+")]

@@ -12,6 +12,7 @@ from holdfast.config.fields import (
     Count,
     Duration,
     Name,
+    Pattern,
     ReadData,
     Schedule,
     Section,
@@ -145,7 +146,7 @@ class PlanSettings(Section):
 
     paths: tuple[Text, ...] = Field((), description="Files and folders; from this file's folder unless absolute or ~.")
     optional: tuple[Text, ...] = Field((), description="The same, but missing ones are only a warning.")
-    exclude: tuple[str, ...] = Field((), description="What to leave out, as in .gitignore.")
+    exclude: tuple[Pattern, ...] = Field((), description="What to leave out, as in .gitignore.")
     exclude_files: tuple[Text, ...] = Field((), description="Files of such lines.")
     exclude_larger_than: Size | None = Field(None, description="Leave out files larger than this, such as 10M.")
     default_excludes: bool = Field(True, description="Leave out caches, byte code, node_modules, trash and the like.")

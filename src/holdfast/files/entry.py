@@ -14,6 +14,9 @@ Kind = Literal["file", "dir", "symlink", "dev", "chardev", "fifo", "socket", "ir
 UNKNOWN_SIZE = -1
 """``st_size`` of a stream: known only when it has been read to its end."""
 
+LAST_NS = (1 << 63) - 1
+"""Nanoseconds since 1970 that 64 bits can count to: 2262-04-11. File systems know later times (ext4: 2446)."""
+
 _KINDS: dict[int, Kind] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
@@ -28,6 +31,11 @@ _FORMATS: dict[str, int] = {
     "irregular": 0,
     **{str(kind): bits for bits, kind in _KINDS.items()},
 }
+
+
+def countable(ns: int) -> int:
+    """``ns``, or the nearest time that 64 bits can count to."""
+    return max(-LAST_NS, min(LAST_NS, ns))
 
 
 def kind_of(st_mode: int) -> Kind:

@@ -52,10 +52,16 @@ class Scratch:
         self.kept = False
 
     def note(self, **notes: Any) -> None:
-        """Write into the mark what whoever removes this folder after our death has to know. Durable on return."""
+        """Write into the mark what whoever removes this folder after our death has to know. Durable on return. Raises
+        ``NoSpace``, ``Denied``."""
         self._notes.update(notes)
-        os.pwrite(self._mark, json.dumps(self._notes).encode(), 0)  # notes are only added: it grows
-        os.fsync(self._mark)
+        try:
+            os.pwrite(self._mark, json.dumps(self._notes).encode(), 0)  # notes are only added: it grows
+            os.fsync(self._mark)
+        except OSError as error:
+            kind = NoSpace if error.errno in _FULL else Denied
+            message = f"cannot write into the scratch folder {os.fsdecode(self.path)}: {error.strerror}"
+            raise kind(message, hint="Name another with --scratch.") from error
 
     def add(self, key: str, value: Any) -> None:
         """Add to a list among the notes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,7 +88,10 @@ class Database:
         """Say of a new SQLite database, once and for all, that it has a write-ahead log: so readers wait for nobody."""
         if self.is_sqlite:
             with self.turn(), self._translated(), contextlib.closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA journal_mode=WAL")
+                try:
+                    connection.cursor().execute("PRAGMA journal_mode=WAL")
+                except sqlite3.DatabaseError as error:  # the driver's own, which nobody has wrapped here
+                    raise self._of_sqlite(str(error)) from error
 
     def close(self) -> None:
         with self._translated():
@@ -146,12 +150,18 @@ class Database:
         if not self.is_sqlite:
             hint = "Look whether the server runs, and at the journal's URL in the configuration."
             return Unavailable(f"the journal at {self.name} does not answer: {text}", hint=hint)
+        return self._of_sqlite(text)
+
+    def _of_sqlite(self, text: str) -> HoldfastError:
         said = f"the journal {self.path}: {text}"
         if "malformed" in text or "not a database" in text or "corrupt" in text or "disk image" in text:
             self._mark_damaged()
             return Corrupt(said, hint="The next command sets it aside and rebuilds it from what can be read.")
-        if "full" in text:
-            return NoSpace(said, hint="Free some space on the disk of the state folder.")
+        if "full" in text or ("disk I/O error" in text and self._is_full()):
+            return NoSpace(
+                said if "full" in text else f"{said}: the disk is full",
+                hint="Free some space on the disk of the state folder.",
+            )
         if "readonly" in text or "unable to open" in text:
             return Denied(said, hint=self._whose())
         return Unavailable(said, hint="Try again.")
@@ -162,6 +172,12 @@ class Database:
             if os.geteuid() not in (0, os.stat(self.path).st_uid):
                 return "It belongs to another user, and a journal has one: leave 'journal' out, or use PostgreSQL."
         return "Look at the owner and the permissions of the file, its folder, and what has its name and more."
+
+    def _is_full(self) -> bool:
+        """What beside a database has no room for its shared memory says only that something with the disk is wrong."""
+        with contextlib.suppress(OSError):
+            return os.statvfs(os.path.dirname(self.path)).f_bavail == 0
+        return False
 
     def _mark_damaged(self) -> None:
         with contextlib.suppress(OSError):

@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Iterator
 
 from holdfast.format.snapshot import Snapshot
-from holdfast.kernel.errors import HoldfastError
+from holdfast.kernel.errors import HoldfastError, NotFound, Unavailable
 from holdfast.kernel.ids import SnapshotId
 from holdfast.repository import layout
 from holdfast.repository.locks import Lock
 from holdfast.repository.packer import Pack
 from holdfast.repository.repository import Repository
+from holdfast.storage import LocalStorage, Storage
 
 INTERIM_BLOBS = 50_000  # restic's numbers: an index file is saved when it is this large ...
 INTERIM_SECONDS = 300.0  # ... or this old, so that a killed first backup goes on where it was
@@ -62,14 +63,31 @@ class Writer:
         return SnapshotId(self._repository.write_unpacked(layout.SNAPSHOTS, snapshot.encode()))
 
 
+def _refuse_another_folder(storage: Storage) -> None:
+    """A disk that was unmounted since the vault was opened leaves an empty folder in its place, which takes a lock,
+    packs and a snapshot as well. From here on the lock tells: it is looked for before anything is committed."""
+    if not isinstance(storage, LocalStorage):
+        return
+    try:
+        storage.size(layout.CONFIG)
+    except NotFound as error:
+        raise Unavailable(
+            f"the vault in {storage.location} has disappeared",
+            hint="Check that the disk is still connected and mounted, then run this again.",
+            location=storage.location,
+        ) from error
+
+
 @contextlib.contextmanager
 def writing(repository: Repository) -> Iterator[Writer]:
     """Hold a shared lock and write. Leaving by any way saves the index of what is durable, so that nothing is stored
     twice.
 
     Leaving by an exception leaves no snapshot: only packs that the next backup finds again, or that a prune removes.
+    Raises what taking a lock does, and ``Unavailable`` if the vault's disk went away meanwhile.
     """
     with repository.locks.hold(exclusive=False) as lock:
+        _refuse_another_folder(repository.storage)
         writer = Writer(repository, lock)
         try:
             yield writer

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 
+from holdfast.files.entry import LAST_NS
 from holdfast.kernel.native import native as _native
 from holdfast.sources.directory import open_file
 from holdfast.sources.sqlite import MAGIC
@@ -49,8 +50,8 @@ class Witness:
         """A file that holds ``data`` was written to ``fd``. ``place`` is its path in the target. Raises ``OSError``."""
         size, path = len(data), self._base + place
         sqlite = data.startswith(MAGIC) and size >= _LEAST_SQLITE
-        wanted = not sqlite and (path.startswith(self._prefixes) or path in self._exact)
-        found = self._compare(fd, 0, data, path if wanted else None, size, mtime_ns)
+        wanted = not sqlite and self._has_original(path, mtime_ns)
+        found = self._compare(fd, 0, data, path if wanted else None, size, mtime_ns if wanted else 0)
         seen = self._seen
         if found == OTHER:
             seen.findings.append(("file.differs", path, _READ_BACK))
@@ -71,8 +72,8 @@ class Witness:
         """``data`` was written at ``at`` of a file of ``size`` bytes, whose other parts others may write."""
         path = self._base + place
         sqlite = not at and data.startswith(MAGIC)
-        wanted = not sqlite and (path.startswith(self._prefixes) or path in self._exact)
-        found = self._compare(fd, at, data, path if wanted else None, size, mtime_ns)
+        wanted = not sqlite and self._has_original(path, mtime_ns)
+        found = self._compare(fd, at, data, path if wanted else None, size, mtime_ns if wanted else 0)
         seen = self._seen
         if found == OTHER:
             seen.findings.append(("file.differs", path, _READ_BACK))
@@ -89,13 +90,17 @@ class Witness:
         """All parts of a file are written and were shown to somebody's witness."""
         seen, path = self._seen, self._base + place
         seen.files += 1
-        if path.startswith(self._prefixes) or path in self._exact:
+        if self._has_original(path, mtime_ns):
             original = _unchanged(path, size, mtime_ns)
             if original < 0:
                 seen.changed += 1
             else:
                 seen.originals += os.pread(original, len(MAGIC), 0) != MAGIC
                 os.close(original)
+
+    def _has_original(self, path: bytes, mtime_ns: int) -> bool:
+        """Whether there may be one; with a time that 64 bits cannot count to it is not looked for."""
+        return (path.startswith(self._prefixes) or path in self._exact) and abs(mtime_ns) <= LAST_NS
 
     def _differs(self, path: bytes) -> None:
         """The original has other bytes. Of a live database the vault holds a copy as of one instant, so that may be.

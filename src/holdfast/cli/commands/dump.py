@@ -89,9 +89,11 @@ def _stream(output: str | None) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
         os.rename(partial, output)
-    except BaseException:
+    except BaseException as error:
         if os.path.lexists(partial):
             os.unlink(partial)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            raise OSError(error.errno, error.strerror, output) from error  # such as a full disk
         raise
 
 

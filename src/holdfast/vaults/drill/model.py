@@ -7,6 +7,7 @@ from dataclasses import field
 
 from holdfast.kernel.values import dataclass
 from holdfast.vaults.base import Damage, RestoreSummary
+from holdfast.vaults.drill.metadata import Metadata
 
 SHOWN_FILES = 100
 """So many files a damage names; it counts all."""
@@ -56,7 +57,8 @@ class Proof:
 
     ``files_total`` and ``size_total`` are of the whole snapshot, ``passed_over`` counts files that are not in the
     sample. ``damage`` is what the vault, or what came out of it, is not as it should be; ``unproven`` are items that
-    could not be restored here for other reasons: (path, why).
+    could not be restored here for other reasons: (path, why). ``metadata`` None: not compared, for only a sample was
+    restored, or the snapshot went away meanwhile.
     """
 
     restored: RestoreSummary
@@ -66,3 +68,4 @@ class Proof:
     dumps: tuple[Dump, ...]
     damage: list[Damage] = field(default_factory=list)
     unproven: list[tuple[bytes, str]] = field(default_factory=list)
+    metadata: Metadata | None = None

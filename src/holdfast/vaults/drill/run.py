@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from holdfast.kernel.cancel import Cancel
-from holdfast.kernel.errors import HoldfastError, NoSpace, NotFound
+from holdfast.kernel.errors import Corrupt, HoldfastError, NoSpace, NotFound
 from holdfast.kernel.events import Emit, Event, Fact, Tick
 from holdfast.vaults.base import Damage, RestoreOptions, RestoreSummary, SnapshotInfo, Vault
 from holdfast.vaults.drill.listing import Listing, list_snapshot, proving
+from holdfast.vaults.drill.metadata import compare_metadata
 from holdfast.vaults.drill.model import SHOWN_FILES, DrillOptions, Proof
 from holdfast.vaults.items import Browsable, OnDamage
 
@@ -42,7 +43,8 @@ def drill(
 
     ``needs(listing)`` are bytes that the caller will want there beside. What comes from the vault is compared with its
     hash, written, read back and compared with that; files whose originals still have the size and time of the snapshot
-    are compared with those as well, byte by byte (:mod:`holdfast.vaults.witness`).
+    are compared with those as well, byte by byte (:mod:`holdfast.vaults.witness`). Of a snapshot that was restored
+    whole, permissions, owners and times are compared with what it says (:mod:`holdfast.vaults.drill.metadata`).
 
     Damage is in the proof and a fact ``damage.found`` of each kind, not an exception. Raises ``NoSpace`` before
     anything is written, ``NotFound`` for a snapshot that goes away meanwhile, ``Cancelled``, and the storage's errors.
@@ -63,6 +65,8 @@ def drill(
     _judge(proof, dict(damaged), blamed, snapshot)
     if not _tells_names_apart(options.root):
         _count(proof, options.root)
+    if options.sample is None:
+        _compare_metadata(proof, looking, snapshot, {*dict(damaged), *blamed}, options, cancel)
     for damage in proof.damage:
         emit(Fact("damage.found", damage.message, "error", damage_data(damage)))
     return proof
@@ -83,6 +87,21 @@ def free_bytes(root: bytes) -> tuple[int, int]:
     """Bytes and inodes that are free for us at ``root``; of inodes -1 where the file system does not count them."""
     found = os.statvfs(root)
     return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else -1
+
+
+def _compare_metadata(
+    proof: Proof, looking: Looking, snapshot: SnapshotInfo, wrong: set[bytes], options: DrillOptions, cancel: Cancel
+) -> None:
+    """What cannot be read is no damage here: the restore has just read it, so somebody forgot and pruned it since."""
+    told = (wrong | {path for path, _ in proof.unproven}) - {b""}
+    unread: list[bytes] = []
+    with suppress(NotFound, Corrupt), looking(lambda path, _error: unread.append(path)) as browser:
+        found = compare_metadata(
+            browser, snapshot, options.root, told=lambda path: _is_in(path, told), seed=options.seed, cancel=cancel
+        )
+        found.all = found.all and not unread
+        proof.metadata = found if found.items else None
+        proof.unproven += found.differing
 
 
 def _look_for_room(root: bytes, listing: Listing, more: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
-from holdfast.files.entry import Entry
+from holdfast.files.entry import LAST_NS, Entry
 from holdfast.files.names import Names
 from holdfast.files.safepath import check_name
 from holdfast.files.xattrs import read_xattrs
@@ -187,7 +187,11 @@ class MirrorBrowser:
 
     def _item(self, path: bytes, record: Record, device: int) -> MirrorItem:
         source = record.source if record.source != NEVER else record.here
-        return MirrorItem(self, b"/" + path, unstamp(source), record.hash, device)
+        found = unstamp(source)
+        if abs(found.st_mtime_ns) == LAST_NS:  # a later time than the state can hold: the copy has it
+            with suppress(OSError):
+                found = found._replace(st_mtime_ns=os.lstat(self._root + b"/" + path).st_mtime_ns)
+        return MirrorItem(self, b"/" + path, found, record.hash, device)
 
     def _wrong(self, item: MirrorItem, why: str) -> HoldfastError:
         shown = os.fsdecode(item.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.files.entry import Kind, kind_of
+from holdfast.files.entry import Kind, countable, kind_of
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -61,17 +61,33 @@ def stamp(st: Stat) -> bytes:
         size = links = 0  # sizes and links of folders mean nothing, and differ between file systems
     else:
         size, links = st.st_size, st.st_nlink
-    return _STAMP.pack(
-        mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino,
-        st.st_uid, st.st_gid, links & 0xFFFFFFFF, st.st_rdev & (1 << 64) - 1,
-    )  # fmt: skip
+    try:
+        return _STAMP.pack(
+            mode, st.st_mtime_ns, st.st_ctime_ns, size, st.st_ino,
+            st.st_uid, st.st_gid, links & 0xFFFFFFFF, st.st_rdev & (1 << 64) - 1,
+        )  # fmt: skip
+    except struct.error:  # a time after 2262
+        return stamp(_in_range(st))
+
+
+def _in_range(st: Stat) -> Stamp:
+    times = countable(st.st_mtime_ns), countable(st.st_ctime_ns)
+    return Stamp(st.st_mode, *times, st.st_size, st.st_ino, st.st_uid, st.st_gid, st.st_nlink, st.st_rdev)
 
 
 def stamp_here(st: Stat) -> bytes:
     """The same of a copy. A file with several names changes its ctime with each name that is made or removed."""
     if st.st_nlink > 1 and st.st_mode & 0o170000 != 0o040000:
         return _STAMP.pack(
-            st.st_mode, st.st_mtime_ns, 0, st.st_size, st.st_ino, st.st_uid, st.st_gid, 2, st.st_rdev & (1 << 64) - 1
+            st.st_mode,
+            countable(st.st_mtime_ns),
+            0,
+            st.st_size,
+            st.st_ino,
+            st.st_uid,
+            st.st_gid,
+            2,
+            st.st_rdev & (1 << 64) - 1,
         )
     return stamp(st)
 

@@ -12,7 +12,7 @@ from holdfast.files.xattrs import read_xattrs
 from holdfast.format.time import format_time
 from holdfast.kernel.cancel import Cancel
 from holdfast.kernel.clock import Clock
-from holdfast.kernel.errors import Cancelled, HoldfastError, Invalid, NotFound
+from holdfast.kernel.errors import Cancelled, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.kernel.events import Emit
 from holdfast.kernel.ids import SnapshotId
 from holdfast.kernel.pool import default_size
@@ -258,7 +258,13 @@ def absolute(path: bytes) -> bytes:
 
 def own_folder(root: bytes) -> frozenset[tuple[int, int]]:
     """(device, inode) of the mirror itself, which is never mirrored into itself."""
-    st = os.stat(root)
+    try:
+        st = os.stat(root)
+    except FileNotFoundError as error:
+        raise Unavailable(
+            f"the folder {os.fsdecode(root)} has disappeared",
+            hint="Check that the disk is still connected and mounted, then run this again.",
+        ) from error
     return frozenset(((st.st_dev, st.st_ino),))
 
 

@@ -177,6 +177,10 @@ class State:
     def _failed(self, error: sqlite3.Error) -> HoldfastError:
         shown = os.fsdecode(self._path)
         name = getattr(error, "sqlite_errorname", "")
+        if name == "SQLITE_READONLY_DBMOVED":
+            return Unavailable(
+                f"{shown} has disappeared", hint="Check that the disk is still connected and mounted.", path=shown
+            )
         if name.startswith("SQLITE_FULL"):
             return NoSpace(f"no room for {shown}", hint="Free some space and run it again.", path=shown)
         if name.startswith(("SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED")):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from holdfast.files.entry import countable
 from holdfast.files.names import Names
 from holdfast.files.safepath import translated
 from holdfast.vaults.versioned.current import open_current
@@ -186,7 +187,7 @@ def version_of(
     mask = (1 << 63) - 1
     return Version(
         name=name, first=step, last=CURRENT, mode=st.st_mode, uid=st.st_uid, gid=st.st_gid, user=names.user(st.st_uid),
-        group=names.group(st.st_gid), size=content.size if content is not None else 0, mtime=st.st_mtime_ns,
+        group=names.group(st.st_gid), size=content.size if content is not None else 0, mtime=countable(st.st_mtime_ns),
         ctime=st.st_ctime_ns if trusted else 0, inode=st.st_ino & mask, device=st.st_dev & mask,
         links=st.st_nlink if content is not None else 1, rdev=st.st_rdev & mask if target is None else 0,
         sha256=content.sha256 if content is not None else b"", target=target,

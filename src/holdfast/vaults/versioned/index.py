@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from holdfast.files.entry import countable
 from holdfast.kernel.errors import Corrupt, Denied, NoSpace, Unavailable
 from holdfast.vaults.versioned import manifest
 from holdfast.vaults.versioned.layout import Layout
@@ -259,6 +260,8 @@ def _row(folder: int | None, version: Version) -> tuple[Any, ...]:
     inode, device = version.inode, version.device
     if inode > _MOST or device > _MOST:
         version = version._replace(inode=inode & _MOST, device=device & _MOST)
+    if abs(version.mtime) > _MOST or abs(version.ctime) > _MOST:  # in the manifest of an earlier Holdfast
+        version = version._replace(mtime=countable(version.mtime), ctime=countable(version.ctime))
     return (folder, *version[:17], pack_xattrs(version.xattrs), *version[18:])
 
 
