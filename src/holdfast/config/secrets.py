@@ -116,9 +116,11 @@ def from_file(path: str, warn: Warn) -> Secret:
             status = os.fstat(file.fileno())
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise NotFound(f"no password file at {path}") from None
+        raise NotFound(
+            f"no password file at {path}", hint="Check the path, and that the disk with it is mounted."
+        ) from None
     except IsADirectoryError:
-        raise Invalid(f"the password file {path} is a folder") from None
+        raise Invalid(f"the password file {path} is a folder", hint="Name a file in it.") from None
     except OSError as error:
         raise Denied(f"cannot read the password file {path}: {error.strerror}") from error
     if len(raw) > MAX_BYTES:
