@@ -68,10 +68,13 @@ def manifest(context: Context, text: str, wanted: SnapshotFilter, *, hashes: boo
         sources = [Source(path) for path in snapshot.paths]
         counts = {"files": 0, "folders": 0, "others": 0, "bytes": 0}
         kind = there.vault.kind
-        lines = _lines(context, there.browser, snapshot, kind, hashes, sources, counts)
-        yield Manifest(kind, there.vault.location, snapshot, run, lines, sources, counts)
-        if run is not None:
-            _judge(sources, facts)
+
+        def lines() -> Iterator[Line]:
+            yield from _lines(context, there.browser, snapshot, kind, hashes, sources, counts)
+            if run is not None:
+                _judge(sources, facts)
+
+        yield Manifest(kind, there.vault.location, snapshot, run, lines(), sources, counts)
 
 
 def _lines(
