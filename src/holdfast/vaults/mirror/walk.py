@@ -22,6 +22,7 @@ from holdfast.vaults.mirror.hands import MOST_WAITING, Answer, Hands, batches
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.state import Directory, State
+from holdfast.vaults.standin import is_stand_in
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -256,11 +257,15 @@ class Walk:
                 self._tried(frame, name, self._entries.remove, frame, name, there.pop(name))
         children: list[Frame] = []
         self._fresh_ns = now - _RACE_NS
+        worth_from = self._hands.worth_from
         for item in listing.items:
             self._cancel.check()
             name, st = item
             kind = st.st_mode & _KIND
             before, record = there.get(name), known.get(name)
+            is_new = before is None and record is None and kind == _FILE and not is_stand_in(item)
+            if is_new and self._copies > worth_from and self._defer(frame, item, stamp(st), None, None):
+                continue  # most of a first run, and what would come out of the long way below
             if kind == _DIR:
                 if self._tried(frame, name, self._directory, frame, item, before):
                     children.append(self._child(frame, item, before, record))
