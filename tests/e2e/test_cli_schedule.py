@@ -8,6 +8,7 @@ import plistlib
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,13 @@ plans:
     to: [home]
 """
 Run = subprocess.CompletedProcess
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one wherever tests have theirs: a line of a crontab has 900 bytes, and names four folders in it."""
+    with tempfile.TemporaryDirectory(prefix="hf-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 class User:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +32,13 @@ from holdfast.monitor.report.model import Missing
 
 SOURCE = Path(__file__).parents[2] / "src"
 PASSED = "pass"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one wherever tests have theirs: a line of a crontab has 900 bytes, and names four folders in it."""
+    with tempfile.TemporaryDirectory(prefix="hf-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,13 @@ def ended(pid: int) -> bool:
 def below(pid: int) -> set[int]:
     """All descendants of a process."""
     found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = [entry.path for entry in os.scandir(f"/proc/{pid}/task")]
+    except OSError:  # it has ended meanwhile
+        return found
+    for task in tasks:
         try:
-            children = [int(child) for child in task.read_text().split()]
+            children = [int(child) for child in Path(task, "children").read_text().split()]
         except OSError:
             continue
         for child in children:

@@ -103,6 +103,9 @@ class Session:
             self._drop(connection)
             raise self._unreachable(error) from error
         except (asyncssh.Error, OSError) as error:
+            if connection.is_closed():  # it was lost a moment before
+                self._drop(connection)
+                raise self._unreachable(error) from error
             if not self._channels:
                 self._drop(connection)
                 raise Denied(
