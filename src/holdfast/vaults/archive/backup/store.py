@@ -43,7 +43,7 @@ class BlobStore:
         self.counts = Counts()
 
     def add_data(self, data: bytes | memoryview) -> BlobId:
-        """Store file content if it is new; returns its id. A view is copied only then."""
+        """Store file content if it is new; returns its id."""
         return self.add_all((data,))[0]
 
     def add_all(self, pieces: Sequence[bytes | memoryview]) -> list[BlobId]:
@@ -55,7 +55,7 @@ class BlobStore:
                 counts.data_blobs += 1
                 counts.data_added += len(data)
                 if not self._dry_run:
-                    self._add_data(identifier, bytes(data))
+                    self._add_data(identifier, data)
         return ids
 
     def add_tree(self, tree: BlobId, data: bytes) -> bool:
