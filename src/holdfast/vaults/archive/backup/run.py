@@ -29,11 +29,12 @@ from holdfast.vaults.archive.backup.lookback import MemoFile, Parent, choose_par
 from holdfast.vaults.archive.backup.roots import Target
 from holdfast.vaults.archive.backup.saver import Saver
 from holdfast.vaults.archive.backup.streams import Folder, plan, refuse_taken_places
-from holdfast.vaults.archive.backup.tasks import Answer, Finish, Finished, Stream, Task
+from holdfast.vaults.archive.backup.tasks import Answer, Cut, Finish, Finished, Stream, Task, Whole
 from holdfast.vaults.archive.backup.top import begin
 from holdfast.vaults.base import BackupOptions, BackupSummary, Outcome, Problem
 
 ALONE_SECONDS = 0.15  # what is done by then needs no worker processes; forking three costs about 30 ms
+LONG_BYTES = 32 << 20  # a file that takes longer to read than workers take to start
 FIRST_ALONE_SECONDS = 0.03  # with nothing to compare with there is more to do
 
 
@@ -147,11 +148,11 @@ class _Backup:
         job = self._job(parent)
         saver = Saver(job)
         queue: deque[Task] = deque()
-        long: list[Task] = []  # streams would keep this process from handing out work to others
+        long: list[Task] = []  # these would keep this process from handing out work to others
         pools: list[Pool[Task, Answer]] = []  # none while this process works alone
 
         def submit(task: Task, first: bool) -> None:
-            if isinstance(task, Stream) and not pools:
+            if not pools and (isinstance(task, (Stream, Cut)) or (isinstance(task, Whole) and task.size >= LONG_BYTES)):
                 long.append(task)
             elif pools:
                 pools[0].submit(task, first=first)
