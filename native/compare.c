@@ -10,11 +10,6 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#ifdef __APPLE__
-#define MTIME(st) ((st).st_mtimespec)
-#else
-#define MTIME(st) ((st).st_mtim)
-#endif
 #ifndef O_NOATIME
 #define O_NOATIME 0
 #endif
@@ -54,8 +49,7 @@ static int with_original(const char *path, const char *data, size_t length, off_
     int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     if (lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || (long long)st.st_size != size)
         return ORIGINAL_CHANGED;
-    if (MTIME(st).tv_sec != mtime_ns / 1000000000 - (mtime_ns % 1000000000 < 0) ||
-        MTIME(st).tv_nsec != (mtime_ns % 1000000000 + 1000000000) % 1000000000)
+    if (!times_fit(&st) || nanoseconds(MTIME(st)) != mtime_ns)
         return ORIGINAL_CHANGED;
     int fd = open(path, flags | O_NOATIME);
     if (fd < 0 && errno == EPERM && O_NOATIME)

@@ -11,17 +11,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#ifdef __APPLE__
-#define MTIME(st) ((st).st_mtimespec)
-#define CTIME(st) ((st).st_ctimespec)
-#else
-#define MTIME(st) ((st).st_mtim)
-#define CTIME(st) ((st).st_ctim)
-#endif
-
 #define OF_OTHERS (-2)
-#define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
-
 typedef struct {
     PyObject_HEAD
     unsigned int mode, uid, gid;
@@ -89,16 +79,10 @@ void files_free(void *module)
         Py_CLEAR(state->stat_type);
 }
 
-static int in_range(const struct stat *st)
-{
-    return MTIME(*st).tv_sec < LAST_SECOND && MTIME(*st).tv_sec > -LAST_SECOND && CTIME(*st).tv_sec < LAST_SECOND &&
-           CTIME(*st).tv_sec > -LAST_SECOND;
-}
-
 /* A Stat, or NotImplemented for times that do not fit. */
 static PyObject *new_stat(State *state, const struct stat *st)
 {
-    if (!in_range(st)) {
+    if (!times_fit(st)) {
         Py_INCREF(Py_NotImplemented);
         return Py_NotImplemented;
     }
@@ -114,8 +98,8 @@ static PyObject *new_stat(State *state, const struct stat *st)
     new->device = (unsigned long long)st->st_dev;
     new->rdev = (unsigned long long)st->st_rdev;
     new->size = (long long)st->st_size;
-    new->mtime_ns = (long long)MTIME(*st).tv_sec * 1000000000 + MTIME(*st).tv_nsec;
-    new->ctime_ns = (long long)CTIME(*st).tv_sec * 1000000000 + CTIME(*st).tv_nsec;
+    new->mtime_ns = nanoseconds(MTIME(*st));
+    new->ctime_ns = nanoseconds(CTIME(*st));
     return (PyObject *)new;
 }
 

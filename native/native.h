@@ -24,7 +24,30 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
+
+#ifdef __APPLE__
+#define MTIME(st) ((st).st_mtimespec)
+#define CTIME(st) ((st).st_ctimespec)
+#else
+#define MTIME(st) ((st).st_mtim)
+#define CTIME(st) ((st).st_ctim)
+#endif
+
+#define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
+
+/* Whether both times of a file fit into nanoseconds. */
+INLINE int times_fit(const struct stat *st)
+{
+    return MTIME(*st).tv_sec < LAST_SECOND && MTIME(*st).tv_sec > -LAST_SECOND && CTIME(*st).tv_sec < LAST_SECOND &&
+           CTIME(*st).tv_sec > -LAST_SECOND;
+}
+
+INLINE int64_t nanoseconds(struct timespec moment)
+{
+    return (int64_t)moment.tv_sec * 1000000000 + moment.tv_nsec;
+}
 
 typedef struct {
     const uint8_t *data;
@@ -83,7 +106,6 @@ HIDDEN PyObject *files_write_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_copy_small(PyObject *module, PyObject *arguments);
 
 /* Opens, reads at most size + 1 bytes, stats and closes; the bytes read, or -1 with errno set. No Python in it. */
-struct stat;
 HIDDEN ssize_t read_whole(int dir_fd, const char *name, char *buffer, size_t size, struct stat *st, int *has_xattrs);
 /* The digests of messages, 32 bytes each; only where the processor HAS_SHA. */
 HIDDEN void sha256_some(const Bytes *messages, size_t count, uint8_t *digests);

@@ -1,14 +1,11 @@
 /* Nodes of regular files, many at once: made, or made as far as stat goes and compared with those of an older tree. */
 #include "native.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define MOST_NAME 1024
-#define MOST_OWNER 1024
-#define MOST_START (MOST_NAME + MOST_OWNER + 512)
+#define MOST_TEXT 1024 /* of a name, and of what a node says of its owners */
+#define MOST_START (2 * MOST_TEXT + 512)
 #define SECOND 1000000000
 #define QUARTER 900 /* zones change at full quarters of an hour */
 
@@ -48,7 +45,7 @@ static int begins(const char *at, const char *end, const char *text, size_t size
 static const char *string_end(const char *at, const char *end)
 {
     while (at < end && *at != '"')
-        at += *at == '\\' ? 2 : 1;
+        at += *at == '\\' && at + 1 < end ? 2 : 1;
     return at < end ? at : NULL;
 }
 
@@ -152,16 +149,11 @@ static char *put_time(char *to, int64_t ns, int64_t minutes)
     rest -= 365 * year + year / 4 - year / 100;
     int64_t month = (5 * rest + 2) / 153, day = rest - (153 * month + 2) / 5 + 1;
     to = put_digits(to, (uint64_t)(cycle * 400 + year + (month >= 10)), 4);
-    *to++ = '-';
-    to = put_digits(to, (uint64_t)((month + 2) % 12 + 1), 2);
-    *to++ = '-';
-    to = put_digits(to, (uint64_t)day, 2);
-    *to++ = 'T';
-    to = put_digits(to, (uint64_t)(of_day / 3600), 2);
-    *to++ = ':';
-    to = put_digits(to, (uint64_t)(of_day / 60 % 60), 2);
-    *to++ = ':';
-    to = put_digits(to, (uint64_t)(of_day % 60), 2);
+    to = put_digits(PUT(to, "-"), (uint64_t)((month + 2) % 12 + 1), 2);
+    to = put_digits(PUT(to, "-"), (uint64_t)day, 2);
+    to = put_digits(PUT(to, "T"), (uint64_t)(of_day / 3600), 2);
+    to = put_digits(PUT(to, ":"), (uint64_t)(of_day / 60 % 60), 2);
+    to = put_digits(PUT(to, ":"), (uint64_t)(of_day % 60), 2);
     if (fraction) {
         *to++ = '.';
         to = put_digits(to, (uint64_t)fraction, 9);
@@ -175,8 +167,7 @@ static char *put_time(char *to, int64_t ns, int64_t minutes)
     uint64_t distance = (uint64_t)(minutes < 0 ? -minutes : minutes);
     *to++ = minutes < 0 ? '-' : '+';
     to = put_digits(to, distance / 60, 2);
-    *to++ = ':';
-    return put_digits(to, distance % 60, 2);
+    return put_digits(PUT(to, ":"), distance % 60, 2);
 }
 
 /* -1 with an error. */
@@ -281,7 +272,7 @@ typedef struct {
 /* Whether put_start() serves for a file. */
 static int is_usual(const Listed *file, const char *name)
 {
-    return (file->mode & S_IFMT) == S_IFREG && file->length <= MOST_NAME && plain(name, file->length);
+    return (file->mode & S_IFMT) == S_IFREG && file->length <= MOST_TEXT && plain(name, file->length);
 }
 
 /* The start of a usual file's node: its size, 0 if the names of its owners are too long, -1 with an error. */
@@ -290,7 +281,7 @@ static Py_ssize_t make_start(char *start, const Listed *file, const char *name, 
     if (look_up_owner(&lookups->owner, file->uid, file->gid) < 0 || look_up_zone(&lookups->mtime, file->mtime_ns) < 0 ||
         look_up_zone(&lookups->ctime, file->ctime_ns) < 0)
         return -1;
-    if (PyBytes_Size(lookups->owner.text) > MOST_OWNER)
+    if (PyBytes_Size(lookups->owner.text) > MOST_TEXT)
         return 0;
     return put_start(start, file, name, &lookups->owner, lookups->mtime.minutes, lookups->ctime.minutes) - start;
 }

@@ -11,16 +11,6 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#ifdef __APPLE__
-#define MTIME(st) ((st).st_mtimespec)
-#define CTIME(st) ((st).st_ctimespec)
-#else
-#define MTIME(st) ((st).st_mtim)
-#define CTIME(st) ((st).st_ctim)
-#endif
-
-#define LAST_SECOND (INT64_MAX / 1000000000 - 1) /* beyond, nanoseconds do not fit: year 2262 */
-
 typedef struct {
     const char *name;
     size_t at, length;
@@ -126,11 +116,6 @@ unsigned char *listed_put(unsigned char *to, const Listed *entry, const char *na
     return to + entry->length;
 }
 
-static int in_range(struct timespec moment)
-{
-    return moment.tv_sec < LAST_SECOND && moment.tv_sec > -LAST_SECOND;
-}
-
 typedef struct {
     Names names; /* without what vanished, and without sockets */
     unsigned char *packed;
@@ -158,7 +143,7 @@ static int survey_entries(int dir_fd, Survey *survey)
         }
         if (S_ISSOCK(st.st_mode))
             continue;
-        if (!in_range(MTIME(st)) || !in_range(CTIME(st)) || entry->length > UINT16_MAX) {
+        if (!times_fit(&st) || entry->length > UINT16_MAX) {
             survey->unusual = 1;
             return 0;
         }
@@ -174,8 +159,8 @@ static int survey_entries(int dir_fd, Survey *survey)
             .length = entry->length, .mode = (uint32_t)st.st_mode, .uid = st.st_uid, .gid = st.st_gid,
             .links = (uint64_t)st.st_nlink, .inode = entry->inode, .device = entry->device,
             .rdev = (uint64_t)st.st_rdev, .size = st.st_size,
-            .mtime_ns = (int64_t)MTIME(st).tv_sec * 1000000000 + MTIME(st).tv_nsec,
-            .ctime_ns = (int64_t)CTIME(st).tv_sec * 1000000000 + CTIME(st).tv_nsec,
+            .mtime_ns = nanoseconds(MTIME(st)),
+            .ctime_ns = nanoseconds(CTIME(st)),
         };
         to = listed_put(to, &listed, entry->name);
         names->all[kept++] = *entry;

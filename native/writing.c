@@ -13,12 +13,6 @@
 #include <sys/xattr.h>
 #endif
 
-#ifdef __APPLE__
-#define NS(st, which) ((int64_t)(st).st_##which##timespec.tv_sec * 1000000000 + (st).st_##which##timespec.tv_nsec)
-#else
-#define NS(st, which) ((int64_t)(st).st_##which##tim.tv_sec * 1000000000 + (st).st_##which##tim.tv_nsec)
-#endif
-
 #ifndef O_NOATIME
 #define O_NOATIME 0
 #endif
@@ -165,7 +159,7 @@ typedef struct {
 
 static int as_listed(const struct stat *st, const int64_t *listed)
 {
-    const int64_t now[4] = {(int64_t)st->st_size, NS(*st, m), NS(*st, c), (int64_t)st->st_ino};
+    const int64_t now[4] = {(int64_t)st->st_size, nanoseconds(MTIME(*st)), nanoseconds(CTIME(*st)), (int64_t)st->st_ino};
     return memcmp(now, listed, LISTED) == 0;
 }
 

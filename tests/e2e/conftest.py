@@ -82,6 +82,21 @@ class Cli:
         return self.home / ".config/holdfast/vault.key"
 
 
+def read_terminal(controller: int) -> bytes:
+    """All that was written to a terminal until its other side is closed; closes it."""
+    said = b""
+    while True:
+        try:
+            piece = os.read(controller, 65536)
+        except OSError:  # how a Linux terminal says that the other side is closed
+            break
+        if not piece:
+            break
+        said += piece
+    os.close(controller)
+    return said
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """The command, with an empty home folder."""

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.e2e.conftest import read_terminal
 
 
 def test_the_first_backup_makes_a_vault_and_a_private_key_and_says_so(cli, documents: Path) -> None:
@@ -327,16 +328,7 @@ def test_progress_is_drawn_on_a_terminal_and_taken_away(cli, documents: Path) ->
     controller, terminal = os.openpty()
     process = subprocess.Popen([*cli.words, "backup", documents], stdout=terminal, stderr=terminal, env=cli.environ)
     os.close(terminal)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(controller, 65536)
-        except OSError:  # how a Linux terminal says that the other side is closed
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(controller)
+    shown = read_terminal(controller)
     assert process.wait() == 0
     assert b"\r\x1b[K" in shown and b"items" in shown
     assert shown.rstrip().split(b"\n")[-1].startswith((b"Snapshot", b"\r\x1b[KSnapshot"))

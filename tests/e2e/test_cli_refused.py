@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import Cli, Done
+from tests.e2e.conftest import Cli, Done, read_terminal
 
 from holdfast.config import keyfile
 
@@ -28,16 +28,7 @@ def at_a_terminal(cli: Cli, *words: str | Path) -> Done:
         cwd=cli.home,
     )
     os.close(terminal)
-    said = b""
-    while True:
-        try:
-            piece = os.read(controller, 65536)
-        except OSError:  # how a Linux terminal says that the other side is closed
-            break
-        if not piece:
-            break
-        said += piece
-    os.close(controller)
+    said = read_terminal(controller)
     out, _ = process.communicate(timeout=60)
     return Done(process.returncode, out.decode(), said.decode())
 
