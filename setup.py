@@ -15,6 +15,7 @@ native = Extension(
             "module",
             "buffers",
             "chunker",
+            "lanes",
             "scrypt",
             "files",
             "sha256",
@@ -26,9 +27,10 @@ native = Extension(
             "writing",
             "survey",
             "nodes",
+            "mirror",
         )
     ],
-    depends=["native/native.h", "native/cipher.h"],
+    depends=["native/native.h", "native/cipher.h", "native/lanes.h"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],
     py_limited_api=stable_abi,
     optional=True,  # without a compiler Python serves: see decision 0012

@@ -40,6 +40,17 @@ void buffers_release(Buffers *buffers)
     PyMem_Free(buffers->views);
 }
 
+#ifdef HOLDFAST_X86
+/* Whether the system keeps the registers of AVX-512: XCR0 (Intel's manual, volume 1, chapter 13). */
+static int keeps_wide_registers(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    (void)high;
+    return (low & 0xE6) == 0xE6;
+}
+#endif
+
 int processor_features(void)
 {
     static int known = -1; /* in a virtual machine, asking costs 25 microseconds */
@@ -50,12 +61,14 @@ int processor_features(void)
     unsigned a, b, c, d;
     if (__get_cpuid(1, &a, &b, &c, &d)) {
         int vectors = (c >> 9 & 1) && (c >> 19 & 1); /* SSSE3 and SSE4.1: every processor with the others has them */
-        int aes = c >> 25 & 1;
+        int aes = c >> 25 & 1, wide = (c >> 27 & 1) && keeps_wide_registers();
         if (vectors && __get_cpuid_count(7, 0, &a, &b, &c, &d)) {
             if (aes && (b >> 8 & 1)) /* BMI2, for Poly1305's multiplications: since 2013, 2015 */
                 found |= HAS_AES;
             if (b >> 29 & 1)
                 found |= HAS_SHA;
+            if (wide && (b >> 16 & 1) && (b >> 30 & 1) && (c >> 8 & 1)) /* AVX-512 F and BW, and GFNI */
+                found |= HAS_WIDE;
         }
     }
 #endif
@@ -67,7 +80,7 @@ PyObject *processor_names(PyObject *module, PyObject *nothing)
 {
     (void)module;
     (void)nothing;
-    int found = processor_features();
+    int found = processor_features() & (HAS_AES | HAS_SHA);
     if (found == (HAS_AES | HAS_SHA))
         return Py_BuildValue("(ss)", "aes", "sha");
     if (found == HAS_AES)

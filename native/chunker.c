@@ -3,22 +3,25 @@
  * The digest of a position is the polynomial of the 64 bytes before it, modulo a degree-53 polynomial. It depends on
  * nothing else, so the positions of a range can be tested in any order: LANES stretches of the data are rolled side by
  * side, which hides the latency of the table lookups. Those of one lane wait for each other (0.65 GB/s), those of five
- * do not (1.55 GB/s). The rules of smallest and largest chunk are applied to what is found; as the smallest size need
+ * do not (1.55 GB/s); where the processor allows it 64 of them are rolled by its vector units (lanes.c). The rules of smallest and largest chunk are applied to what is found; as the smallest size need
  * not be scanned at all, data is cut at 2.3 GB/s.
  *
  * Only bytes are loaded from the data: any alignment and any byte order give the same result.
  */
-#include "native.h"
+#include "lanes.h"
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 enum { DEGREE = 53, WINDOW = 64, LANES = 5, LONG_LANE = 8192, SHORT_LANE = 512 };
+enum { WIDE_LANE = 17 * 64, WIDE_BLOCKS = WIDE_LANE / WINDOW }; /* an odd number of cache lines: no two lanes share a set */
 
 typedef struct {
     uint64_t reduce[256]; /* i * x^53 modulo the polynomial, with i itself on top so that one xor also clears it */
     uint64_t leave[256];  /* what a byte still contributes when it has left the window: i * x^512, reduced */
+    uint64_t is_wide;     /* whether 64 lanes are rolled at once, by the matrices */
+    Matrices matrices;
 } Tables;
 
 /* value * x^8 + byte, modulo the polynomial */
@@ -95,6 +98,28 @@ INLINE size_t roll_lanes(const Tables *t, const uint8_t *data, size_t length, ui
     return LANES * length;
 }
 
+#ifdef HOLDFAST_WIDE
+/* The same for WIDE_LANES stretches of WIDE_LANE positions. */
+static size_t roll_wide(const Tables *t, const uint8_t *data, uint64_t mask)
+{
+    uint64_t found[WIDE_BLOCKS];
+    if (lanes_roll(&t->matrices, data, WIDE_LANE, mask, found))
+        for (size_t lane = 0; lane < WIDE_LANES; lane++)
+            for (size_t block = 0; block < WIDE_BLOCKS; block++) {
+                if (!(found[block] >> lane & 1))
+                    continue;
+                size_t at = lane * WIDE_LANE + block * WINDOW;
+                uint64_t value = digest_before(t, data + at);
+                for (size_t i = at; i < at + WINDOW; i++) {
+                    value = slide(t, value, data[i], (data - WINDOW)[i]);
+                    if ((value & mask) == 0)
+                        return i;
+                }
+            }
+    return (size_t)WIDE_LANES * WIDE_LANE;
+}
+#endif
+
 /* The smallest length in from..to (from >= 64) at which `data` may be cut, or 0. Bytes up to data[to - 1] are read. */
 static size_t first_cut(const Tables *t, const uint8_t *data, size_t from, size_t to, uint64_t mask)
 {
@@ -103,6 +128,13 @@ static size_t first_cut(const Tables *t, const uint8_t *data, size_t from, size_
     if ((value & mask) == 0)
         return from;
     size_t at = from;
+#ifdef HOLDFAST_WIDE
+    for (; t->is_wide && to - at >= (size_t)WIDE_LANES * WIDE_LANE; at += (size_t)WIDE_LANES * WIDE_LANE) {
+        size_t before = roll_wide(t, data + at, mask);
+        if (before < (size_t)WIDE_LANES * WIDE_LANE)
+            return at + before + 1;
+    }
+#endif
     for (; to - at >= (size_t)LANES * LONG_LANE; at += (size_t)LANES * LONG_LANE) {
         size_t before = roll_lanes(t, data + at, LONG_LANE, mask);
         if (before < (size_t)LANES * LONG_LANE)
@@ -150,18 +182,26 @@ static size_t cut_all(const Tables *t, const Rules *rules, const uint8_t *data, 
     return count;
 }
 
-PyObject *chunker_tables(PyObject *module, PyObject *argument)
+PyObject *chunker_tables(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    unsigned long long polynomial = PyLong_AsUnsignedLongLong(argument);
-    if (PyErr_Occurred())
+    unsigned long long polynomial;
+    int plain = 0;
+    if (!PyArg_ParseTuple(arguments, "K|p:tables", &polynomial, &plain))
         return NULL;
     if (polynomial >> DEGREE != 1) {
         PyErr_SetString(PyExc_ValueError, "the polynomial must be of degree 53");
         return NULL;
     }
     Tables tables;
+    memset(&tables, 0, sizeof tables);
     fill_tables(&tables, polynomial);
+#ifdef HOLDFAST_WIDE
+    tables.is_wide = !plain && processor_features() & HAS_WIDE;
+    lanes_fill(&tables.matrices, tables.reduce, tables.leave);
+#else
+    (void)plain;
+#endif
     return PyBytes_FromStringAndSize((const char *)&tables, sizeof tables);
 }
 

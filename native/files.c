@@ -261,3 +261,23 @@ PyObject *files_read_small(PyObject *module, PyObject *arguments)
     }
     return Py_BuildValue("NNN", data, stat, PyBool_FromLong(has_xattrs));
 }
+
+/* sync(fd) -> bool: the whole file system of an open file on the medium; False where the system has no such call */
+PyObject *files_sync(PyObject *module, PyObject *argument)
+{
+    (void)module;
+    long fd = PyLong_AsLong(argument);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+#ifdef __linux__
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = syncfs((int)fd) != 0;
+    Py_END_ALLOW_THREADS
+    if (failed && errno != ENOSYS)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyBool_FromLong(!failed);
+#else
+    Py_RETURN_FALSE;
+#endif
+}

@@ -3,7 +3,9 @@
 #include "native.h"
 
 static PyMethodDef methods[] = {
-    {"tables", chunker_tables, METH_O, "tables(polynomial) -> bytes: lookup tables for cuts(), of this machine only."},
+    {"tables", chunker_tables, METH_VARARGS,
+     "tables(polynomial, plain=False) -> bytes: lookup tables for cuts(), of this machine only; plain: without its vector "
+     "units, for the same cuts."},
     {"cuts", chunker_cuts, METH_VARARGS,
      "cuts(tables, data, scanned, final, minimum, maximum, mask) -> list of chunk lengths from the front of data."},
     {"crc64", crc64, METH_VARARGS, "crc64(data, crc) -> int: the checksum of Redis' dumps, gone on with from crc."},
@@ -38,6 +40,15 @@ static PyMethodDef methods[] = {
      "copy_small(source_fd, target_fd, must_own, files) -> list of (digest, inode): read_small, sha256 and write_small of "
      "(source, temporary, name, listed, size, mode, uid, gid, atime_ns, mtime_ns, digest); listed and digest may be empty; "
      "None for what is not so, has attributes or perhaps holes, or cannot be made."},
+    {"copy_listed", files_copy_listed, METH_VARARGS,
+     "copy_listed(source_fd, target_fd, must_own, mask, prefix, packed) -> ({name: (stamp, digest)}, size): the same of "
+     "regular files as their records say, without the mode bits of mask; prefix: of temporary names; what is missing was "
+     "not copied."},
+    {"rows", mirror_rows, METH_VARARGS,
+     "rows(packed, sides) -> (rows, files, size): for each record whose name is in sides, a dict of (stamp, hash), what the "
+     "index of a mirror remembers; how many regular files these are, and their bytes."},
+    {"sync", files_sync, METH_O,
+     "sync(fd) -> bool: returns when the file system of an open file is on the medium; False where there is no such call."},
     {"processor", processor_names, METH_NOARGS,
      "processor() -> tuple of str: which of 'aes' (for seal, unseal) and 'sha' (for sha256) this processor has."},
     {"sha256", sha256_each, METH_O, "sha256(messages) -> list of digests."},

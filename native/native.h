@@ -6,7 +6,7 @@
 #include <Python.h>
 
 /* As in kernel/native.py: rises with every change of a function that Python sees. */
-#define HOLDFAST_VERSION 3
+#define HOLDFAST_VERSION 4
 
 #if defined(__GNUC__) || defined(__clang__)
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -75,6 +75,9 @@ typedef struct {
 HIDDEN unsigned char *listed_put(unsigned char *to, const Listed *entry, const char *name);
 HIDDEN const char *listed_take(const unsigned char **from, const unsigned char *end, Listed *entry);
 
+enum { STAMP_SIZE = 56 };
+HIDDEN unsigned char *stamp_put(unsigned char *to, const Listed *entry);
+
 INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
 {
     for (int at = 0; at < bytes; at++)
@@ -82,7 +85,7 @@ INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
     return to + bytes;
 }
 
-enum { HAS_AES = 1, HAS_SHA = 2 };
+enum { HAS_AES = 1, HAS_SHA = 2, HAS_WIDE = 4 };
 HIDDEN int processor_features(void);
 HIDDEN PyObject *processor_names(PyObject *module, PyObject *nothing); /* METH_NOARGS */
 
@@ -90,7 +93,7 @@ HIDDEN PyObject *sha256_each(PyObject *module, PyObject *messages); /* METH_O */
 HIDDEN PyObject *ids_add(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *units_seal(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *units_open(PyObject *module, PyObject *arguments);
-HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *argument); /* METH_O */
+HIDDEN PyObject *chunker_tables(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *chunker_cuts(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *crc64(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *scrypt_romix(PyObject *module, PyObject *arguments);
@@ -104,6 +107,9 @@ HIDDEN PyObject *nodes_files(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_read_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_write_small(PyObject *module, PyObject *arguments);
 HIDDEN PyObject *files_copy_small(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_copy_listed(PyObject *module, PyObject *arguments);
+HIDDEN PyObject *files_sync(PyObject *module, PyObject *argument); /* METH_O */
+HIDDEN PyObject *mirror_rows(PyObject *module, PyObject *arguments);
 
 /* Opens, reads at most size + 1 bytes, stats and closes; the bytes read, or -1 with errno set. No Python in it. */
 HIDDEN ssize_t read_whole(int dir_fd, const char *name, char *buffer, size_t size, struct stat *st, int *has_xattrs);

@@ -105,15 +105,25 @@ static int fill(int fd, const NewFile *new, const struct stat *born)
                  (new->gid != -1 && new->gid != (long long)born->st_gid);
     if (others && fchown(fd, (uid_t)new->uid, (gid_t)new->gid) != 0 && new->must_own)
         return -1;
+    if ((born->st_mode & 07777) != new->mode && fchmod(fd, (mode_t)new->mode) != 0)
+        return -1;
     const struct timespec times[2] = {moment(new->atime_ns), moment(new->mtime_ns)};
-    return has_foreign_xattrs(fd) || fchmod(fd, (mode_t)new->mode) != 0 || futimens(fd, times) != 0 ? -1 : 0;
+    return has_foreign_xattrs(fd) || futimens(fd, times) != 0 ? -1 : 0;
+}
+
+/* Permissions to make a file with: its own where the group may do no more than everybody, so that it is never open to
+ * somebody whom its content is not meant for while it still has our group. */
+static mode_t first_mode(unsigned int mode)
+{
+    return (mode >> 3 & 07 & ~mode) == 0 ? (mode_t)(mode & 0777) : 0600;
 }
 
 /* Makes a file whole and gives it its name; its inode, or 0: nothing is left of it. */
 static unsigned long long make_file(const NewFile *new)
 {
+    const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     struct stat st;
-    int fd = openat(new->dir_fd, new->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(new->dir_fd, new->temporary, flags, first_mode(new->mode));
     if (fd < 0)
         return 0;
     int failed = fstat(fd, &st) != 0 || fill(fd, new, &st) != 0;
@@ -238,22 +248,22 @@ static PyObject *results_of(const Copy *copies, size_t count)
     return results;
 }
 
-static PyObject *copy_all(int source, Copy *copies, size_t count)
+/* Copies them without the interpreter's lock; -1 with an error. */
+static int copy_each(int source, Copy *copies, size_t count)
 {
     char *buffers[2] = {malloc(LARGEST + 1), malloc(LARGEST + 1)};
-    PyObject *results = NULL;
-    if (buffers[0] == NULL || buffers[1] == NULL) {
+    int failed = buffers[0] == NULL || buffers[1] == NULL;
+    if (failed) {
         PyErr_NoMemory();
     } else {
         Py_BEGIN_ALLOW_THREADS
         for (size_t at = 0; at < count; at += 2)
             copy_two(source, copies + at, count - at < 2 ? count - at : 2, buffers);
         Py_END_ALLOW_THREADS
-        results = results_of(copies, count);
     }
     free(buffers[0]);
     free(buffers[1]);
-    return results;
+    return failed ? -1 : 0;
 }
 
 /* copy_small(source_fd, target_fd, must_own, files) -> list of (digest, inode), None for what was not copied */
@@ -276,7 +286,111 @@ PyObject *files_copy_small(PyObject *module, PyObject *arguments)
         copies[parsed].new.dir_fd = target;
         copies[parsed++].new.must_own = must_own;
     }
-    PyObject *results = parsed < count ? NULL : copy_all(source, copies, count);
+    PyObject *results = parsed < count || copy_each(source, copies, count) < 0 ? NULL : results_of(copies, count);
     free(copies);
     return results;
+}
+
+/* A file to copy as its record says: the directory, whether it is to be given to its owner, bits that it does not get. */
+typedef struct {
+    int target, must_own;
+    unsigned int mask;
+    const char *prefix;
+} Wanted;
+
+enum { NAME = 255, TEMPORARY = 128 };
+typedef struct {
+    Listed entry;
+    int64_t listed[4];
+    char name[NAME + 1], temporary[TEMPORARY];
+} Named;
+
+/* Whether one call can copy it; the next stage tells of all else. */
+static int fits(const Listed *entry)
+{
+    return S_ISREG(entry->mode) && !(entry->mode & 06000) && entry->size >= 0 && entry->size <= LARGEST &&
+           entry->length <= NAME && entry->uid != UINT32_MAX && entry->gid != UINT32_MAX;
+}
+
+/* The files of all records in [from, end) that fit; how many, or -1 with an error. */
+static Py_ssize_t parse_listed(const Wanted *wanted, const unsigned char *from, const unsigned char *end, Copy *copies,
+                               Named *named)
+{
+    size_t count = 0;
+    while (from < end) {
+        Named *one = &named[count];
+        const char *name = listed_take(&from, end, &one->entry);
+        if (name == NULL)
+            return -1;
+        if (!fits(&one->entry))
+            continue;
+        const Listed *entry = &one->entry;
+        memcpy(one->name, name, entry->length);
+        one->name[entry->length] = 0;
+        snprintf(one->temporary, TEMPORARY, "%.100s-%zx", wanted->prefix, count);
+        memcpy(one->listed, (int64_t[4]){entry->size, entry->mtime_ns, entry->ctime_ns, (int64_t)entry->inode}, LISTED);
+        memset(&copies[count], 0, sizeof(Copy));
+        copies[count].source = one->name;
+        copies[count].listed = one->listed;
+        copies[count++].new = (NewFile){
+            .dir_fd = wanted->target, .must_own = wanted->must_own, .temporary = one->temporary, .name = one->name,
+            .size = (size_t)entry->size, .mode = entry->mode & ~wanted->mask & 01777,
+            .uid = wanted->must_own ? (long long)entry->uid : -1, .gid = entry->gid, .atime_ns = entry->mtime_ns,
+            .mtime_ns = entry->mtime_ns,
+        };
+    }
+    return (Py_ssize_t)count;
+}
+
+/* {name: (stamp, digest)} of those that were copied; *size: their bytes. */
+static PyObject *stamped(const Copy *copies, const Named *named, size_t count, long long *size)
+{
+    PyObject *found = PyDict_New();
+    for (size_t at = 0; found != NULL && at < count; at++) {
+        unsigned char stamp[STAMP_SIZE];
+        if (copies[at].inode == 0)
+            continue;
+        stamp_put(stamp, &named[at].entry);
+        PyObject *name = PyBytes_FromStringAndSize(named[at].name, (Py_ssize_t)named[at].entry.length);
+        PyObject *record = Py_BuildValue("y#y#", stamp, (Py_ssize_t)STAMP_SIZE, copies[at].digest, (Py_ssize_t)DIGEST);
+        if (name == NULL || record == NULL || PyDict_SetItem(found, name, record) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(name);
+        Py_XDECREF(record);
+        *size += named[at].entry.size;
+    }
+    return found;
+}
+
+/* copy_listed(source_fd, target_fd, must_own, mask, prefix, packed) -> ({name: (stamp, digest)}, size) */
+PyObject *files_copy_listed(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    Wanted wanted;
+    int source;
+    const char *packed;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(arguments, "iipIyy#:copy_listed", &source, &wanted.target, &wanted.must_own, &wanted.mask,
+                          &wanted.prefix, &packed, &length))
+        return NULL;
+    if (!(processor_features() & HAS_SHA)) {
+        PyErr_SetString(PyExc_TypeError, "the processor must have SHA instructions");
+        return NULL;
+    }
+    size_t most = (size_t)length / LISTED_SIZE + 1;
+    Copy *copies = malloc(most * sizeof(Copy));
+    Named *named = malloc(most * sizeof(Named));
+    PyObject *found = NULL;
+    long long size = 0;
+    const unsigned char *from = (const unsigned char *)packed;
+    if (copies == NULL || named == NULL) {
+        PyErr_NoMemory();
+    } else {
+        Py_ssize_t count = parse_listed(&wanted, from, from + length, copies, named);
+        if (count >= 0 && copy_each(source, copies, (size_t)count) == 0)
+            found = stamped(copies, named, (size_t)count, &size);
+    }
+    free(copies);
+    free(named);
+    return found == NULL ? NULL : Py_BuildValue("NL", found, size);
 }

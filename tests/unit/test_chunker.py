@@ -123,6 +123,31 @@ def test_native_cuts_follow_the_definition(
 
 
 @needs_native
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.integers(69_000, 400_000),
+    seed=st.integers(0, 99),
+    begin=st.integers(0, 70),
+    low_bits=st.integers(0, 2**53 - 1),
+    minimum=st.sampled_from([64, 512, 70_000]),
+    mask_bits=st.sampled_from([0, 7, 16, 20, 21, 22, 53]),
+    shift=st.integers(0, 8),
+)
+def test_the_vector_units_find_what_tables_find(
+    size: int, seed: int, begin: int, low_bits: int, minimum: int, mask_bits: int, shift: int
+) -> None:
+    from holdfast import _native
+
+    wide, plain = (_native.tables(1 << 53 | low_bits, choice) for choice in (False, True))
+    if wide == plain:
+        pytest.skip("this processor has no vector units that can")
+    data = memoryview(noise(size, str(seed)))[begin:]
+    mask = ((1 << mask_bits) - 1) << shift & (1 << 53) - 1
+    arguments = data, 0, True, minimum, 10**6, mask
+    assert _native.cuts(wide, *arguments) == _native.cuts(plain, *arguments)
+
+
+@needs_native
 def test_hits_far_apart_are_found_in_every_lane() -> None:
     """Windows of zeros, planted at many distances from a chunk's start, are the only hits under a mask of 53 bits."""
     from holdfast import _native

@@ -94,6 +94,18 @@ def copy_small(
     return _native.copy_small(source, target, _ownership(0, 0, owner)[2], files)
 
 
+def copy_listed(
+    source: int, target: int, packed: bytes, *, temporary: bytes, mask: int
+) -> tuple[dict[bytes, tuple[bytes, bytes]], int]:
+    """Copy new files from one open directory to another, as their records in ``packed`` say (``sources.records``): of
+    those that are done, by name, a stamp as the index of a mirror has it and the SHA-256; and their bytes together.
+
+    As :func:`copy_small` but for what comes in and goes out; no copy gets the mode bits of ``mask``. ``temporary``:
+    a name that nothing begins with.
+    """
+    return _native.copy_listed(source, target, os.geteuid() == 0, mask, temporary, packed)
+
+
 def _is_ordinary(st_mode: int, uid: int, gid: int, mtime_ns: int, atime_ns: int) -> bool:
     if st_mode & _SET_ID or max(abs(mtime_ns), abs(atime_ns)) > _MOST:
         return False

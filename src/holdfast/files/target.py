@@ -12,6 +12,7 @@ from types import TracebackType
 from holdfast.files.placing import place, remove_entry, settle, temporary_names
 from holdfast.files.safepath import Directories, check_name, split, translated
 from holdfast.files.small import write_small
+from holdfast.files.syncing import sync_file_system
 from holdfast.kernel.errors import HoldfastError, Invalid
 
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -230,14 +231,10 @@ class Target:
 
     def sync(self) -> None:
         """Return when all that was written is on the disk (the file system of the root; elsewhere all of them)."""
-        import ctypes  # 5 ms, once a run
-
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            os.sync()
-        elif syncfs(self._directories.get(b"", make=False)) != 0:
-            code = ctypes.get_errno()
-            raise translated(OSError(code, os.strerror(code)), "flush", self.root)
+        try:
+            sync_file_system(self._directories.get(b"", make=False))
+        except OSError as error:
+            raise translated(error, "flush", self.root) from error
 
     def close(self) -> None:
         """Close all directories. Handles stay good."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 """What the functions of the extension are like. Rises with every change of one, here and in ``native/native.h``: an
 extension that was built before, and was left beside newer sources, counts as missing."""
 

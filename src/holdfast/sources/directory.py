@@ -329,10 +329,10 @@ def survey(fd: int, salt: bytes) -> Surveyed | None:
     return Surveyed(_hashed(packed, salt), files, folders, linked, regular, size, packed)
 
 
-def survey_key(fd: int, salt: bytes) -> bytes | None:
-    """The key alone."""
+def survey_packed(fd: int, salt: bytes) -> tuple[bytes, bytes] | None:
+    """Its records and the key alone."""
     found = None if _native is None else _native.survey(fd, False)
-    return None if found is None else _hashed(found[0], salt)
+    return None if found is None else (found[0], _hashed(found[0], salt))
 
 
 def _inside(scope: Scope, name: bytes, ignore_text: bytes | None) -> Scope:

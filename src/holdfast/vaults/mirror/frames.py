@@ -110,6 +110,14 @@ class Telling:
         self.summary.data_added += size
         self.summary.data_added_packed += size
 
+    def new(self, files: int, size: int) -> None:
+        """Many files that were copied for the first time, where nobody wants to see changes one by one."""
+        self.summary.files_new += files
+        self._done += files
+        self.summary.total_bytes += size
+        self.summary.data_added += size
+        self.summary.data_added_packed += size
+
     def other(self, word: str, path: bytes) -> None:
         """Something that is not counted as a file."""
         if self._everything or (self._changes and word != "unchanged"):
@@ -120,6 +128,11 @@ class Telling:
         self.summary.files_unmodified += files
         self.summary.total_bytes += size
         self._done += files
+
+    @property
+    def wants_changes(self) -> bool:
+        """Whether new and changed files are listed."""
+        return self._changes
 
     @property
     def wants_everything(self) -> bool:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from holdfast.files.small import copy_small, has_extension, to_copy
+from holdfast.files.small import copy_listed, copy_small, has_extension, to_copy
 from holdfast.format.accelerated import hashes_here
 from holdfast.kernel.errors import HoldfastError
-from holdfast.kernel.pool import Pool
 from holdfast.kernel.threads import Workers
 from holdfast.sources.directory import Item, open_directory
+from holdfast.sources.records import pack, unpack
 from holdfast.vaults.mirror.frames import Frame
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.records import unstamp
+from holdfast.vaults.mirror.records import stamp, unstamp
 from holdfast.vaults.mirror.writing import SMALL, SourceError, Writer
+
+if TYPE_CHECKING:
+    from holdfast.kernel.pool import Pool
 
 COPIES_ALONE = 100
 """Files that are copied before workers are forked for the rest: that takes as long as copying about so many."""
@@ -31,12 +34,14 @@ MOST_WAITING = 64
 
 
 class Batch(NamedTuple):
-    """Files to copy: the directory on both sides, and (name, stamp as it was listed)."""
+    """Files to copy: the directory on both sides, and (name, stamp as it was listed). ``packed``: also those whose
+    records (``sources.records``) are in it; the mirror has nothing of their names, and nobody waits for each."""
 
     ticket: int
     path: bytes
     here: bytes
-    files: tuple[tuple[bytes, bytes], ...]
+    files: tuple[tuple[bytes, bytes], ...] = ()
+    packed: bytes = b""
 
 
 def batches(frame: Frame) -> Iterator[Batch]:
@@ -53,6 +58,14 @@ def batches(frame: Frame) -> Iterator[Batch]:
         yield Batch(frame.ticket, frame.path, frame.here, tuple(files))
 
 
+def new_batches(frame: Frame, items: list[Item]) -> Iterator[Batch] | None:
+    """Batches of files up to ``SMALL`` that are new to the mirror. None where no record can hold them."""
+    packed = [pack(items[first : first + FILES]) for first in range(0, len(items), FILES)]
+    if None in packed:
+        return None
+    return (Batch(frame.ticket, frame.path, frame.here, packed=one) for one in packed if one is not None)
+
+
 class Copied(NamedTuple):
     """One file: its record and length, or why there is none (the source's refusal, or the mirror's)."""
 
@@ -65,12 +78,15 @@ class Copied(NamedTuple):
 
 class Answer(NamedTuple):
     """What came of a batch. ``complete``: every file was as it was listed. ``warnings``: path, sentence, and whether
-    it is to be told once."""
+    it is to be told once. ``done``: beside ``files`` the records of those in ``packed`` that are done, and ``size`` their
+    bytes."""
 
     ticket: int
     files: list[Copied]
     complete: bool
     warnings: list[tuple[bytes, str, bool]]
+    done: dict[bytes, tuple[bytes, bytes]]
+    size: int
 
 
 class Warnings:
@@ -123,6 +139,8 @@ class Hands:
             self._threads.submit(batch)
             return
         if self._pool is None:
+            from holdfast.kernel.pool import Pool  # 3 ms that threads do not need
+
             self._pool = Pool(self._start, self.size)
         self._pool.submit(batch)
         self._pool.begin()
@@ -189,34 +207,56 @@ class _Hand:
         """Copy the files of one batch."""
         frame = Frame(batch.path, batch.here, None)  # type: ignore[arg-type]
         files: list[Copied] = []
+        done: dict[bytes, tuple[bytes, bytes]] = {}
+        size = 0
         try:
             fd = open_directory(batch.path)
         except OSError as error:
-            files = [Copied(name, None, unreadable=error) for name, _ in batch.files]
+            names = (*(name for name, _ in batch.files), *(name for name, _ in unpack(batch.packed)))
+            files = [Copied(name, None, unreadable=error) for name in names]
         else:
-            files = self._copy_all(frame, fd, batch)
+            try:
+                if batch.packed:
+                    done, size, left = self._copy_new(fd, batch)
+                    files += self._one_by_one(frame, fd, left)
+                files += self._copy_all(frame, fd, batch)
+            finally:
+                os.close(fd)
         told, self._warnings.told = self._warnings.told, []
-        return Answer(batch.ticket, files, frame.complete, told)
+        return Answer(batch.ticket, files, frame.complete, told, done, size)
+
+    def _copy_new(
+        self, fd: int, batch: Batch
+    ) -> tuple[dict[bytes, tuple[bytes, bytes]], int, list[tuple[bytes, bytes]]]:
+        """Copy what is new: records by name, bytes, and what is left to be done as name and stamp."""
+        here = self._here
+        try:
+            done, size = copy_listed(
+                fd, here.writable(batch.here), batch.packed, temporary=here.temporary(), mask=here.mask
+            )
+        except HoldfastError:
+            done, size = {}, 0  # one by one they tell what is wrong
+        if len(done) == FILES:
+            return done, size, []
+        return done, size, [(name, stamp(st)) for name, st in unpack(batch.packed) if name not in done]
 
     def _copy_all(self, frame: Frame, fd: int, batch: Batch) -> list[Copied]:
-        files: list[Copied] = []
-        try:
-            at_once = self._copy_at_once(fd, batch) if self._at_once else {}
-            for name, listed in batch.files:
-                if name in at_once:
-                    digest, size = at_once[name]
-                    files.append(Copied(name, (listed, digest), size))
-                    continue
-                try:
-                    written = self._writer.write(frame, fd, Item(name, unstamp(listed)), None)
-                    files.append(Copied(name, (written.source, written.hash), written.size))
-                except SourceError as problem:
-                    files.append(Copied(name, None, unreadable=problem.error))
-                except HoldfastError as error:
-                    files.append(Copied(name, None, refused=error))
-        finally:
-            os.close(fd)
-        return files
+        at_once = self._copy_at_once(fd, batch) if self._at_once and batch.files else {}
+        files = [Copied(name, (listed, at_once[name][0]), at_once[name][1]) for name, listed in batch.files
+                 if name in at_once]  # fmt: skip
+        return files + self._one_by_one(frame, fd, [file for file in batch.files if file[0] not in at_once])
+
+    def _one_by_one(self, frame: Frame, fd: int, files: Iterable[tuple[bytes, bytes]]) -> list[Copied]:
+        copied: list[Copied] = []
+        for name, listed in files:
+            try:
+                written = self._writer.write(frame, fd, Item(name, unstamp(listed)), None)
+                copied.append(Copied(name, (written.source, written.hash), written.size))
+            except SourceError as problem:
+                copied.append(Copied(name, None, unreadable=problem.error))
+            except HoldfastError as error:
+                copied.append(Copied(name, None, refused=error))
+        return copied
 
     def _copy_at_once(self, fd: int, batch: Batch) -> dict[bytes, tuple[bytes, int]]:
         """Copy the small and ordinary files that are as they were listed; hash and length of each that is done."""

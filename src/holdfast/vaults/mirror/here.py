@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from holdfast.files.metadata import apply_metadata
 from holdfast.files.placing import remove_entry, temporary_names
 from holdfast.files.safepath import Directories, translated
+from holdfast.files.syncing import sync_file_system
 from holdfast.kernel.errors import HoldfastError
-from holdfast.sources.directory import entries, listing_key, open_directory, survey_key
+from holdfast.sources.directory import entries, listing_key, open_directory, survey_packed
 from holdfast.vaults.marker import FOLDER
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ class Here:
 
     def key(self, path: bytes) -> bytes:
         """The hash alone, of a directory below the root; nothing where :meth:`look` has to be asked. ``OSError``."""
-        return survey_key(self._directories.get(path, make=False), SALT) or b""
+        return self.survey(path)[1]
+
+    def survey(self, path: bytes) -> tuple[bytes, bytes]:
+        """The same hash, with the records that it is made of before it (``sources.records``). ``OSError``."""
+        return survey_packed(self._directories.get(path, make=False), SALT) or (b"", b"")
 
     def stat(self, path: bytes) -> os.stat_result | None:
         """``lstat`` of one entry; None where nothing is."""
@@ -176,14 +181,10 @@ class Here:
         """Return when everything that was written is on the medium."""
         if not self.unsynced:
             return
-        import ctypes  # 5 ms, and only where something was written
-
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            os.sync()
-        elif syncfs(self._directories.get(b"", make=False)) != 0:
-            code = ctypes.get_errno()
-            raise translated(OSError(code, os.strerror(code)), "flush", self.root)
+        try:
+            sync_file_system(self._directories.get(b"", make=False))
+        except OSError as error:
+            raise translated(error, "flush", self.root) from error
         self.unsynced = False
 
     def close(self) -> None:

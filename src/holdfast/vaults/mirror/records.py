@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.files.entry import Kind, countable, kind_of
+from holdfast.kernel.native import native as _native
+from holdfast.sources.records import unpack
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -115,6 +118,22 @@ def encode(records: dict[bytes, Record]) -> bytes:
         record = records[name]
         pieces += (_HEAD.pack(len(name)), name, *record)
     return b"".join(pieces)
+
+
+def rows(
+    there: bytes | Iterable[tuple[bytes, Stat]], sides: dict[bytes, tuple[bytes, bytes]]
+) -> tuple[bytes, int, int]:
+    """The records of a directory in the mirror as :func:`encode` gives them, from what is ``there`` (records of
+    ``sources.records``, in byte order, or name and stat) and what is known of the other side, the stamp and hash of each
+    name; how many of them are regular files, and their bytes. What only one side has is left out."""
+    if isinstance(there, bytes):
+        if _native is not None:
+            return _native.rows(there, sides)
+        there = unpack(there)
+    both = [(name, st) for name, st in there if name in sides]
+    files = [st.st_size for _, st in both if st.st_mode & 0o170000 == 0o100000]
+    known = {name: Record(sides[name][0], stamp_here(st), sides[name][1]) for name, st in both}
+    return encode(known), len(files), sum(files)
 
 
 def decode(data: bytes) -> dict[bytes, Record]:

@@ -81,8 +81,12 @@ class State:
 
     def put(self, path: bytes, directory: Directory, records: dict[bytes, Record]) -> None:
         """Remember a directory and its entries, in place of what was known."""
+        self.put_rows(path, directory, encode(records))
+
+    def put_rows(self, path: bytes, directory: Directory, rows: bytes) -> None:
+        """The same with the entries as ``records.encode`` gives them."""
         self._do("INSERT OR REPLACE INTO directories VALUES (?, ?, ?, ?, ?, ?)", path, *directory)
-        self._do("INSERT OR REPLACE INTO items VALUES (?, ?)", path, encode(records))
+        self._do("INSERT OR REPLACE INTO items VALUES (?, ?)", path, rows)
 
     def forget(self, path: bytes) -> None:
         """Forget the directory ``path`` and all below it."""

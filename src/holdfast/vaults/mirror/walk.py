@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from holdfast.files.rules import Scope
@@ -18,15 +19,17 @@ from holdfast.vaults.mirror.databases import Databases
 from holdfast.vaults.mirror.entries import Entries
 from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
 from holdfast.vaults.mirror.glance import Glances
-from holdfast.vaults.mirror.hands import MOST_WAITING, Answer, Hands, batches
+from holdfast.vaults.mirror.hands import MOST_WAITING, Answer, Hands, batches, new_batches
 from holdfast.vaults.mirror.here import Here
-from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, stamp, stamp_here, unsure
+from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, decode, encode, rows, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.state import Directory, State
+from holdfast.vaults.mirror.writing import SMALL
 from holdfast.vaults.standin import is_stand_in
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
 
+_NEW = Deferred(b"", 0, "new", None, False)  # what is known of a file that was handed over
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
 
@@ -117,7 +120,7 @@ class Walk:
         frame.ticket = self._ticket
         self._open[frame.ticket] = frame
         children = self._enter(frame)
-        frame.waiting = len(children)
+        frame.waiting += len(children)
         self._send(frame)
         self._close_done(frame)
         return children
@@ -154,14 +157,43 @@ class Walk:
             frame.waiting += 1
             self._hands.submit(batch)
 
+    def _hand_over(self, frame: Frame, items: list[Item]) -> list[Item]:
+        """Have others copy what is small and ordinary of a directory that is new to the mirror; the rest comes back.
+        With this, most of a first run, nothing is done file by file."""
+        if (
+            not self._hands.threaded
+            or self._telling.wants_changes
+            or self._copies + len(items) <= self._hands.worth_from
+        ):
+            return items
+        plain: list[Item] = []
+        rest: list[Item] = []
+        for item in items:
+            st = item.stat
+            is_plain = st.st_mode & _KIND == _FILE and st.st_nlink == 1 and st.st_size <= SMALL
+            is_plain = is_plain and st.st_ctime_ns <= self._fresh_ns and not is_stand_in(item)
+            (plain if is_plain else rest).append(item)
+        new = new_batches(frame, plain)
+        if new is None:
+            return items
+        self._copies += len(plain)
+        for batch in new:
+            frame.wrote = True
+            frame.waiting += 1
+            self._hands.submit(batch)
+        return rest
+
     def _take(self, answer: Answer) -> None:
         """What came of one batch."""
         frame = self._open[answer.ticket]
         frame.complete = frame.complete and answer.complete
         for path, why, once in answer.warnings:
             self._telling.warning(path, why, once=once)
+        if answer.done:
+            frame.records.update(answer.done)
+            self._telling.new(len(answer.done), answer.size)
         for done in answer.files:
-            deferred = frame.deferred.pop(done.name)
+            deferred = frame.deferred.pop(done.name, _NEW)
             if done.record is not None:
                 frame.records[done.name] = done.record
                 self._telling.copied(deferred.word, frame.source(done.name), done.size)
@@ -258,7 +290,8 @@ class Walk:
         children: list[Frame] = []
         self._fresh_ns = now - _RACE_NS
         worth_from = self._hands.worth_from
-        for item in listing.items:
+        is_new = not there and row is None and frame.only is None
+        for item in self._hand_over(frame, listing.items) if is_new else listing.items:
             self._cancel.check()
             name, st = item
             kind = st.st_mode & _KIND
@@ -360,28 +393,34 @@ class Walk:
                 frame.parent.relook = True
         if frame.kept and not frame.relook:
             return
-        there, key = self._here.look(frame.here)
+        sides = frame.records
         if frame.kept:
             known = self._state.items(frame.here)
             sides = {name: (record.source, record.hash) for name, record in known.items()}
-        else:
-            sides = frame.records
-        records = {name: Record(source, stamp_here(there[name]), digest) for name, (source, digest) in sides.items()
-                   if name in there}  # fmt: skip
-        if frame.only is not None:
-            records = {**self._state.items(frame.here), **records}
-        files = [stat for name, stat in there.items() if name in records and stat.st_mode & _KIND == _FILE]
+        there, key = self._look_back(frame.here)
+        data, files, size = rows(there, sides)
+        if frame.only is not None:  # nothing is said of the others
+            every = {**self._state.items(frame.here), **decode(data)}
+            data = encode(every)
+            _, files, size = rows(there, {name: (record.source, record.hash) for name, record in every.items()})
         trusted = frame.complete and frame.only is None
-        self._state.put(
+        self._state.put_rows(
             frame.here,
-            Directory(
-                frame.key if trusted else b"", key if trusted else b"", frame.st.st_dev,
-                len(files), sum(st.st_size for st in files),
-            ),
-            records,
-        )  # fmt: skip
+            Directory(frame.key if trusted else b"", key if trusted else b"", frame.st.st_dev, files, size),
+            data,
+        )
         if self._clock.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
+
+    def _look_back(self, path: bytes) -> tuple[Iterable[tuple[bytes, Stat]] | bytes, bytes]:
+        """What is in a directory of the mirror now, as ``rows`` takes it, and the hash of all of that."""
+        if path:
+            with suppress(OSError):  # what is wrong is told below
+                packed, key = self._here.survey(path)
+                if key:
+                    return packed, key
+        found, key = self._here.look(path)
+        return found.items(), key
 
     def _finish(self, frame: Frame) -> None:
         assert frame.st is not None

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 
 from holdfast.files.safepath import Directories, check_name, translated
+from holdfast.files.syncing import sync_file_system
 from holdfast.vaults.versioned import manifest
 from holdfast.vaults.versioned.current import open_current_folder
 from holdfast.vaults.versioned.index import Index, discard, expect, rebuild, usable
@@ -53,16 +54,9 @@ def commit(
 
 def flush(layout: Layout) -> None:
     """Return when everything that was written to the vault's file system is on the medium. Raises ``OSError``."""
-    import ctypes  # 5 ms, once a run that changes something
-
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     fd = os.open(layout.staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if syncfs is None:
-            os.sync()
-        elif syncfs(fd) != 0 and ctypes.get_errno() != errno.ENOSYS:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        sync_file_system(fd)
     finally:
         os.close(fd)
 
