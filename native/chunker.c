@@ -3,8 +3,8 @@
  * The digest of a position is the polynomial of the 64 bytes before it, modulo a degree-53 polynomial. It depends on
  * nothing else, so the positions of a range can be tested in any order: LANES stretches of the data are rolled side by
  * side, which hides the latency of the table lookups. Those of one lane wait for each other (0.65 GB/s), those of five
- * do not (1.55 GB/s); where the processor allows it 64 of them are rolled by its vector units (lanes.c). The rules of smallest and largest chunk are applied to what is found; as the smallest size need
- * not be scanned at all, data is cut at 2.3 GB/s.
+ * do not (1.6 GB/s). Where the processor has what it takes, its vector units roll 64 of them (lanes.c, 4 to 8 GB/s). The
+ * rules of smallest and largest chunk are applied to what is found; the smallest size need not be scanned at all.
  *
  * Only bytes are loaded from the data: any alignment and any byte order give the same result.
  */

@@ -9,9 +9,9 @@ from holdfast.kernel.native import native as _native
 
 
 def sync_file_system(fd: int) -> None:
-    """Return when all that was written to the file system of an open file is on the medium; where the system can only do
-    that for all file systems together (no Linux), for all of them. Raises ``OSError`` for what could not be written, as
-    far as the system tells (Linux 5.8 and later: syncfs(2))."""
+    """Return when all that was written to the file system of an open file is on the medium; where the system can only
+    do that for all file systems together (no Linux), for all of them. Raises ``OSError`` for what could not be written,
+    as far as the system tells (Linux 5.8 and later: syncfs(2))."""
     if not (_native.sync(fd) if _native is not None else _by_library(fd)):
         os.sync()
 

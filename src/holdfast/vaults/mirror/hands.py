@@ -78,8 +78,8 @@ class Copied(NamedTuple):
 
 class Answer(NamedTuple):
     """What came of a batch. ``complete``: every file was as it was listed. ``warnings``: path, sentence, and whether
-    it is to be told once. ``done``: beside ``files`` the records of those in ``packed`` that are done, and ``size`` their
-    bytes."""
+    it is to be told once. ``done``: beside ``files`` the records of those in ``packed`` that are done, and ``size``
+    their bytes."""
 
     ticket: int
     files: list[Copied]

@@ -124,8 +124,8 @@ def rows(
     there: bytes | Iterable[tuple[bytes, Stat]], sides: dict[bytes, tuple[bytes, bytes]]
 ) -> tuple[bytes, int, int]:
     """The records of a directory in the mirror as :func:`encode` gives them, from what is ``there`` (records of
-    ``sources.records``, in byte order, or name and stat) and what is known of the other side, the stamp and hash of each
-    name; how many of them are regular files, and their bytes. What only one side has is left out."""
+    ``sources.records``, in byte order, or name and stat) and what is known of the other side, the stamp and hash of
+    each name; how many of them are regular files, and their bytes. What only one side has is left out."""
     if isinstance(there, bytes):
         if _native is not None:
             return _native.rows(there, sides)
