@@ -16,6 +16,7 @@ native = Extension(
             "buffers",
             "chunker",
             "lanes",
+            "lanes32",
             "scrypt",
             "files",
             "sha256",

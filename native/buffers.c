@@ -41,13 +41,13 @@ void buffers_release(Buffers *buffers)
 }
 
 #ifdef HOLDFAST_X86
-/* Whether the system keeps the registers of AVX-512: XCR0 (Intel's manual, volume 1, chapter 13). */
-static int keeps_wide_registers(void)
+/* Which registers the system keeps: XCR0 (Intel's manual, volume 1, chapter 13). */
+static unsigned kept_registers(void)
 {
     unsigned low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     (void)high;
-    return (low & 0xE6) == 0xE6;
+    return low;
 }
 #endif
 
@@ -61,14 +61,17 @@ int processor_features(void)
     unsigned a, b, c, d;
     if (__get_cpuid(1, &a, &b, &c, &d)) {
         int vectors = (c >> 9 & 1) && (c >> 19 & 1); /* SSSE3 and SSE4.1: every processor with the others has them */
-        int aes = c >> 25 & 1, wide = (c >> 27 & 1) && keeps_wide_registers();
+        int aes = c >> 25 & 1;
+        unsigned kept = c >> 27 & 1 ? kept_registers() : 0;
         if (vectors && __get_cpuid_count(7, 0, &a, &b, &c, &d)) {
             if (aes && (b >> 8 & 1)) /* BMI2, for Poly1305's multiplications: since 2013, 2015 */
                 found |= HAS_AES;
             if (b >> 29 & 1)
                 found |= HAS_SHA;
-            if (wide && (b >> 16 & 1) && (b >> 30 & 1) && (c >> 8 & 1)) /* AVX-512 F and BW, and GFNI */
-                found |= HAS_WIDE;
+            if ((kept & 0x06) == 0x06 && (b >> 5 & 1))
+                found |= HAS_AVX2;
+            if ((kept & 0xE6) == 0xE6 && (b >> 16 & 1) && (b >> 30 & 1) && (c >> 8 & 1))
+                found |= HAS_GFNI;
         }
     }
 #endif

@@ -3,7 +3,7 @@
  * The digest of a position is the polynomial of the 64 bytes before it, modulo a degree-53 polynomial. It depends on
  * nothing else, so the positions of a range can be tested in any order: LANES stretches of the data are rolled side by
  * side, which hides the latency of the table lookups. Those of one lane wait for each other (0.65 GB/s), those of five
- * do not (1.6 GB/s). Where the processor has what it takes, its vector units roll 64 of them (lanes.c, 4 to 8 GB/s). The
+ * do not (1.6 GB/s). Where the processor has what it takes, its vector units roll 64 or 32 of them (lanes.h). The
  * rules of smallest and largest chunk are applied to what is found; the smallest size need not be scanned at all.
  *
  * Only bytes are loaded from the data: any alignment and any byte order give the same result.
@@ -15,13 +15,13 @@
 #include <string.h>
 
 enum { DEGREE = 53, WINDOW = 64, LANES = 5, LONG_LANE = 8192, SHORT_LANE = 512 };
-enum { WIDE_LANE = 17 * 64, WIDE_BLOCKS = WIDE_LANE / WINDOW }; /* an odd number of cache lines: no two lanes share a set */
+enum { WIDE_LANE = 17 * 64, WIDE_BLOCKS = WIDE_LANE / WINDOW }; /* an odd number of cache lines, for the cache's sets */
 
 typedef struct {
     uint64_t reduce[256]; /* i * x^53 modulo the polynomial, with i itself on top so that one xor also clears it */
     uint64_t leave[256];  /* what a byte still contributes when it has left the window: i * x^512, reduced */
-    uint64_t is_wide;     /* whether 64 lanes are rolled at once, by the matrices */
-    Matrices matrices;
+    uint64_t lanes;       /* how many the vector units roll at once, by the maps: 64, 32 or none */
+    Maps maps;
 } Tables;
 
 /* value * x^8 + byte, modulo the polynomial */
@@ -99,24 +99,25 @@ INLINE size_t roll_lanes(const Tables *t, const uint8_t *data, size_t length, ui
 }
 
 #ifdef HOLDFAST_WIDE
-/* The same for WIDE_LANES stretches of WIDE_LANE positions. */
+/* The same for t->lanes stretches of WIDE_LANE positions. */
 static size_t roll_wide(const Tables *t, const uint8_t *data, uint64_t mask)
 {
     uint64_t found[WIDE_BLOCKS];
-    if (lanes_roll(&t->matrices, data, WIDE_LANE, mask, found))
-        for (size_t lane = 0; lane < WIDE_LANES; lane++)
-            for (size_t block = 0; block < WIDE_BLOCKS; block++) {
-                if (!(found[block] >> lane & 1))
-                    continue;
-                size_t at = lane * WIDE_LANE + block * WINDOW;
-                uint64_t value = digest_before(t, data + at);
-                for (size_t i = at; i < at + WINDOW; i++) {
-                    value = slide(t, value, data[i], (data - WINDOW)[i]);
-                    if ((value & mask) == 0)
-                        return i;
-                }
+    int any = t->lanes == 64 ? lanes_roll(&t->maps, data, WIDE_LANE, mask, found)
+                             : lanes32_roll(&t->maps, data, WIDE_LANE, mask, found);
+    for (size_t lane = 0; any && lane < t->lanes; lane++)
+        for (size_t block = 0; block < WIDE_BLOCKS; block++) {
+            if (!(found[block] >> lane & 1))
+                continue;
+            size_t at = lane * WIDE_LANE + block * WINDOW;
+            uint64_t value = digest_before(t, data + at);
+            for (size_t i = at; i < at + WINDOW; i++) {
+                value = slide(t, value, data[i], (data - WINDOW)[i]);
+                if ((value & mask) == 0)
+                    return i;
             }
-    return (size_t)WIDE_LANES * WIDE_LANE;
+        }
+    return t->lanes * WIDE_LANE;
 }
 #endif
 
@@ -129,9 +130,10 @@ static size_t first_cut(const Tables *t, const uint8_t *data, size_t from, size_
         return from;
     size_t at = from;
 #ifdef HOLDFAST_WIDE
-    for (; t->is_wide && to - at >= (size_t)WIDE_LANES * WIDE_LANE; at += (size_t)WIDE_LANES * WIDE_LANE) {
+    const size_t range = t->lanes * WIDE_LANE;
+    for (; range != 0 && to - at >= range; at += range) {
         size_t before = roll_wide(t, data + at, mask);
-        if (before < (size_t)WIDE_LANES * WIDE_LANE)
+        if (before < range)
             return at + before + 1;
     }
 #endif
@@ -186,8 +188,8 @@ PyObject *chunker_tables(PyObject *module, PyObject *arguments)
 {
     (void)module;
     unsigned long long polynomial;
-    int plain = 0;
-    if (!PyArg_ParseTuple(arguments, "K|p:tables", &polynomial, &plain))
+    int lanes = 64;
+    if (!PyArg_ParseTuple(arguments, "K|i:tables", &polynomial, &lanes))
         return NULL;
     if (polynomial >> DEGREE != 1) {
         PyErr_SetString(PyExc_ValueError, "the polynomial must be of degree 53");
@@ -197,10 +199,11 @@ PyObject *chunker_tables(PyObject *module, PyObject *arguments)
     memset(&tables, 0, sizeof tables);
     fill_tables(&tables, polynomial);
 #ifdef HOLDFAST_WIDE
-    tables.is_wide = !plain && processor_features() & HAS_WIDE;
-    lanes_fill(&tables.matrices, tables.reduce, tables.leave);
+    const int features = processor_features();
+    tables.lanes = lanes >= 64 && features & HAS_GFNI ? 64 : lanes >= 32 && features & HAS_AVX2 ? 32 : 0;
+    lanes_fill(&tables.maps, tables.reduce, tables.leave);
 #else
-    (void)plain;
+    (void)lanes;
 #endif
     return PyBytes_FromStringAndSize((const char *)&tables, sizeof tables);
 }

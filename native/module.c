@@ -4,8 +4,8 @@
 
 static PyMethodDef methods[] = {
     {"tables", chunker_tables, METH_VARARGS,
-     "tables(polynomial, plain=False) -> bytes: lookup tables for cuts(), of this machine only; plain: without its vector "
-     "units, for the same cuts."},
+     "tables(polynomial, lanes=64) -> bytes: lookup tables for cuts(), of this machine only; lanes: how many its vector units "
+     "may use (64, 32, 0), for the same cuts."},
     {"cuts", chunker_cuts, METH_VARARGS,
      "cuts(tables, data, scanned, final, minimum, maximum, mask) -> list of chunk lengths from the front of data."},
     {"crc64", crc64, METH_VARARGS, "crc64(data, crc) -> int: the checksum of Redis' dumps, gone on with from crc."},

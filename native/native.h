@@ -85,7 +85,7 @@ INLINE unsigned char *put(unsigned char *to, uint64_t value, int bytes)
     return to + bytes;
 }
 
-enum { HAS_AES = 1, HAS_SHA = 2, HAS_WIDE = 4 };
+enum { HAS_AES = 1, HAS_SHA = 2, HAS_AVX2 = 4, HAS_GFNI = 8 }; /* GFNI: with AVX-512 F and BW */
 HIDDEN int processor_features(void);
 HIDDEN PyObject *processor_names(PyObject *module, PyObject *nothing); /* METH_NOARGS */
 

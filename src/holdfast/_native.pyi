@@ -23,7 +23,7 @@ class Stat:
     st_mtime_ns: int
     st_ctime_ns: int
 
-def tables(polynomial: int, plain: bool = False, /) -> bytes: ...
+def tables(polynomial: int, lanes: int = 64, /) -> bytes: ...
 def cuts(
     tables: bytes,
     data: bytes | bytearray | memoryview,

@@ -44,6 +44,8 @@ plans: {p: {paths: [/a], expect: {every: 2h}}, q: {paths: [/b], expect: {shrink:
         ("logs: {keep: -5}", "logs.keep"),
         ("logs: {rotate: daily}", "logs.rotate"),
         ("metrics: {listen: ''}", "metrics.listen"),
+        ("metrics: {listen: 127.0.0.1}", "metrics.listen"),
+        ("metrics: {listen: 'localhost:99999'}", "metrics.listen"),
         ("sentry: {dsn: 'https://key@host/1'}", "sentry.dsn"),
         ("sentry: {}", "sentry"),
         ("sentry: {dsn_env: A, dsn_file: /b}", "sentry"),

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from tests.metricskit import Told, parsed, value
 
+from holdfast.kernel.addresses import address, is_loopback
 from holdfast.kernel.errors import Denied, Invalid, NotFound, Unavailable
 from holdfast.monitor.metrics import serve
 from holdfast.monitor.metrics.exposed import Expected, View, registry
-from holdfast.monitor.metrics.serve import MetricsServer, address, is_loopback
+from holdfast.monitor.metrics.serve import MetricsServer
 from holdfast.monitor.metrics.textfile import write_textfile
 
 

@@ -86,7 +86,21 @@ def _line(text: str) -> None:
     try:
         Rules.compile([text], defaults=False)
     except Invalid as error:
-        raise ValueError(f"{error.message}: {error.hint[:1].lower()}{error.hint[1:].rstrip('.')}") from None
+        raise _as_value(error) from None
+
+
+def _address(text: str) -> None:
+    """Raise ``ValueError`` for what nobody can listen on."""
+    from holdfast.kernel.addresses import address
+
+    try:
+        address(text)
+    except Invalid as error:
+        raise _as_value(error) from None
+
+
+def _as_value(error: Invalid) -> ValueError:
+    return ValueError(f"{error.message}: {error.hint[:1].lower()}{error.hint[1:].rstrip('.')}")
 
 
 def nothing(value: object) -> object:
@@ -102,6 +116,7 @@ Size = Annotated[str, _understood(words.size), _pattern(words.SIZE)]
 Share = Annotated[str, _understood(words.share), _pattern(words.SHARE)]
 SpanText = Annotated[str, _understood(words.span), _pattern(words.SPAN)]
 ReadData = Annotated[str, _understood(words.subset), _pattern(words.READ_DATA)]
+Address = Annotated[str, AfterValidator(not_empty), _understood(_address)]
 Pattern = Annotated[str, _understood(_line)]
 SampleText = Annotated[str, _understood(words.sample), _pattern(f"{words.SHARE}|{words.SIZE}")]
 ServerUrl = Annotated[str, AfterValidator(without_password)]

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from holdfast.config.fields import Count, Section, Text, Variable
+from holdfast.config.fields import Address, Count, Section, Text, Variable
 
 
 class Logs(Section):
@@ -19,7 +19,7 @@ class Logs(Section):
 class Metrics(Section):
     """Metrics for Prometheus."""
 
-    listen: Text = Field("127.0.0.1:9797", description="Where 'holdfast metrics --listen' answers.")
+    listen: Address = Field("127.0.0.1:9797", description="Where 'holdfast metrics --listen' answers.")
     expose: bool = Field(False, description="Whether other machines may reach it; metrics ask for no password.")
 
 

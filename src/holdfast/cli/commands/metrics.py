@@ -61,7 +61,8 @@ def command(common: Common, listen: str | None, expose: bool, textfile: Path | N
 
 def _serve(here: Session, listen: str, *, exposed: bool) -> int:
     from holdfast.app.metrics import choice, served
-    from holdfast.monitor.metrics.serve import MetricsServer, address
+    from holdfast.kernel.addresses import address
+    from holdfast.monitor.metrics.serve import MetricsServer
 
     said = choice(here.context)
     host, port = address(listen or said.listen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import re
 import ssl
 import threading
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from holdfast.kernel.addresses import is_loopback
 from holdfast.kernel.errors import Denied, HoldfastError, Invalid, NoSpace, NotFound, Unavailable
 from holdfast.storage.rest.login import credentials
 
@@ -137,7 +137,7 @@ class Server:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=50),
             headers={"Accept-Encoding": "identity", "User-Agent": "holdfast"},
             follow_redirects=False,  # credentials and data go to the address that was given, and nowhere else
-            trust_env=not _is_this_machine(host),  # proxies, as everywhere, are not for one's own machine
+            trust_env=not is_loopback(host),  # proxies, as everywhere, are not for one's own machine
         )
 
     def _broken(self, error: httpx.TransportError, method: str, name: str) -> HoldfastError:
@@ -220,13 +220,6 @@ def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationEr
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:

@@ -62,6 +62,7 @@ class _Run:
         self._telling = Telling(self._summary, emit, clock, changes=dry_run, everything=options.verbose)
         self._marker = marker
         self._made: set[bytes] = set()  # folders above sources that were made or replaced by this run
+        self._seen: dict[bytes, os.stat_result] = {}  # folders that are sources, as the walk saw them: they may change
 
     def run(self) -> BackupSummary:
         began, started_ns = self._clock.monotonic(), self._clock.now_ns()
@@ -145,7 +146,10 @@ class _Run:
                 known = state.items(place.rpartition(b"/")[0]).get(place.rpartition(b"/")[2]) if place else None
                 right = known is not None and there is not None
                 right = right and (known.source, known.here) == (stamp(st), stamp_here(there))  # type: ignore[union-attr, arg-type]
-                walk.mirror(Frame(path, place, self._options.rules.root(path), fix=bool(place) and not right))
+                top = Frame(path, place, self._options.rules.root(path), fix=bool(place) and not right)
+                walk.mirror(top)
+                if top.st is not None and not top.failed:
+                    self._seen[place] = top.st
             else:
                 above, name = os.path.split(path)
                 only = frozenset((name,))
@@ -187,9 +191,11 @@ class _Run:
             record = known.get(name)
             is_dir = there.st_mode & 0o170000 == 0o040000
             try:
-                st = os.lstat(b"/" + place) if place in whole else os.stat(b"/" + place)
+                st = self._seen.get(place) if place in whole else os.stat(b"/" + place)
                 xattrs = read_xattrs(b"/" + place, follow=True) if is_dir else ()
             except OSError:
+                continue
+            if st is None:
                 continue
             source = stamp(st)
             right = record is not None and (record.source, record.here) == (source, stamp_here(there))
