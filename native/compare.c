@@ -52,7 +52,7 @@ static int with_original(const char *path, const char *data, size_t length, off_
     if (!times_fit(&st) || nanoseconds(MTIME(st)) != mtime_ns)
         return ORIGINAL_CHANGED;
     int fd = open(path, flags | O_NOATIME);
-    if (fd < 0 && errno == EPERM && O_NOATIME)
+    if (fd < 0 && errno == EPERM && O_NOATIME != 0)
         fd = open(path, flags); /* O_NOATIME is for the owner only */
     if (fd < 0)
         return ORIGINAL_CHANGED;
