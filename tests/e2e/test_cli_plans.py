@@ -62,6 +62,7 @@ def test_a_plan_saves_into_all_its_vaults(cli, plan, documents: Path) -> None:
 
 def test_one_broken_vault_does_not_keep_the_other_from_its_snapshot(cli, plan, tmp_path: Path) -> None:
     plan()
+    (tmp_path / "one/config").chmod(0o600)  # nobody may write to it, but root
     (tmp_path / "one/config").write_bytes(b"broken")
     done = cli("backup", "docs", "--json", **PASSWORD)
     assert done.code == 13

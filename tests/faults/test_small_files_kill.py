@@ -22,7 +22,9 @@ def source(tmp_path: Path) -> Path:
         folder = tmp_path / "source" / f"folder {number}"
         folder.mkdir(parents=True)
         for each in range(FILES):
-            (folder / f"file {each}").write_bytes(b"%d %d\n" % (number, each) * (each + 1))
+            file = folder / f"file {each}"
+            file.write_bytes(b"%d %d\n" % (number, each) * (each + 1))
+            file.chmod(0o640)  # a copy is given these at the end, not when it is made
     return tmp_path / "source"
 
 
