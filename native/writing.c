@@ -111,11 +111,12 @@ static int fill(int fd, const NewFile *new, const struct stat *born)
     return has_foreign_xattrs(fd) || futimens(fd, times) != 0 ? -1 : 0;
 }
 
-/* Permissions to make a file with: its own where the group may do no more than everybody, so that it is never open to
- * somebody whom its content is not meant for while it still has our group. */
+/* Permissions to make a file with: its own where its group may do what everybody may, and its owner no less, so that it
+ * is never open to somebody whom its content is not meant for while it still has our owner and group. */
 static mode_t first_mode(unsigned int mode)
 {
-    return (mode >> 3 & 07 & ~mode) == 0 ? (mode_t)(mode & 0777) : 0600;
+    unsigned int owner = mode >> 6 & 07, group = mode >> 3 & 07, others = mode & 07;
+    return group == others && (others & ~owner) == 0 ? (mode_t)(mode & 0777) : 0600;
 }
 
 /* Makes a file whole and gives it its name; its inode, or 0: nothing is left of it. */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,3 +81,29 @@ def test_a_full_disk_is_told_and_the_next_run_does_the_rest(
     target = tmp_path / "target"
     assert holdfast("restore", f"latest:{source}", "--vault", place, "--target", target) == 0
     assert tree(target) == tree(source)
+
+
+def test_no_file_is_born_open_to_somebody_whom_it_is_not_meant_for(tmp_path: Path, need: Callable[[str], str]) -> None:
+    script = """
+import os, sys
+from holdfast.files.small import write_small
+os.umask(0)
+fd = os.open(sys.argv[1], os.O_RDONLY)
+own = {"uid": os.getuid(), "gid": os.getgid(), "mtime_ns": 0, "atime_ns": 0}
+for mode in range(0o1000):
+    write_small(fd, b"tmp", b"%o" % mode, b"x", st_mode=mode, **own)
+"""
+    log = tmp_path / "log"
+    (tmp_path / "here").mkdir()
+    command = [need("strace"), "-qq", "-o", log, "-e", "trace=openat", sys.executable, "-c", script, tmp_path / "here"]
+    environ = {"PYTHONPATH": str(SOURCE), "PATH": os.defpath}
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+    born = [int(mode, 8) for mode in re.findall(r'"tmp", O_RDWR\|O_CREAT\|.*, (0[0-7]*)\) = ', log.read_text())]
+    if b"ptrace" in done.stderr or not born:
+        pytest.skip("strace may not look here, or the C extension was not built")
+    assert len(born) == 0o1000
+    for wanted, mode in enumerate(born):
+        owner, group, others = wanted >> 6, wanted >> 3 & 7, wanted & 7
+        if mode != 0o600:
+            assert mode == wanted
+            assert group == others == others & owner

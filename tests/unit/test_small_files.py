@@ -66,6 +66,21 @@ def test_a_file_is_there_with_all_that_belongs_to_it(folders: tuple[Path, int, P
 
 
 @needs_extension
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+def test_permissions_are_the_given_ones_whatever_new_files_usually_get(
+    folders: tuple[Path, int, Path, int], umask: int
+) -> None:
+    _, _, target, fd = folders
+    before = os.umask(umask)
+    try:
+        for mode in range(0o1000):
+            assert put(fd, b"name", st_mode=0o100000 | mode)
+            assert (target / "name").stat().st_mode == 0o100000 | mode
+    finally:
+        os.umask(before)
+
+
+@needs_extension
 @pytest.mark.parametrize(
     ("data", "changes"),
     [
