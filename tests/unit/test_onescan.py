@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR
 
 import pytest
 from tests import archivekit, mirrorkit, versionedkit
@@ -86,11 +87,13 @@ def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def looked(lister: Lister, source: Path) -> list[tuple[object, ...]]:
-    """Everything that a lister says of a tree."""
-    fields = ("st_mode", "st_uid", "st_gid", "st_nlink", "st_ino", "st_dev", "st_rdev", "st_size", "st_mtime_ns")
+    """Everything that a lister says of a tree; of directories neither size nor links, which records do not have."""
+    fields = ("st_mode", "st_uid", "st_gid", "st_ino", "st_dev", "st_rdev", "st_mtime_ns")
+    more = ("st_nlink", "st_size")
     return [
         (path, scope.path, listing.key, listing.excluded, listing.reasons,
-         [(item.name, *(getattr(item.stat, name) for name in fields)) for item in listing.items])
+         [(item.name, *(getattr(item.stat, name) for name in (fields if S_ISDIR(item.stat.st_mode) else fields + more)))
+          for item in listing.items])
         for path, scope, listing in walk(lister, [os.fsencode(source)])
     ]  # fmt: skip
 
