@@ -17,19 +17,18 @@ from holdfast.sources.directory import NOTHING, Item, Lister, Listing, open_dire
 from holdfast.vaults.marker import FOLDER
 from holdfast.vaults.mirror.databases import Databases
 from holdfast.vaults.mirror.entries import Entries
-from holdfast.vaults.mirror.frames import VANISHED, Deferred, Frame, Telling
+from holdfast.vaults.mirror.frames import VANISHED, Frame, Telling
 from holdfast.vaults.mirror.glance import Glances
-from holdfast.vaults.mirror.hands import MOST_WAITING, Answer, Hands, batches, new_batches
+from holdfast.vaults.mirror.hands import MOST_WAITING, Answer, Hands
 from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, decode, encode, rows, stamp, stamp_here, unsure
+from holdfast.vaults.mirror.shared import Shared
 from holdfast.vaults.mirror.state import Directory, State
-from holdfast.vaults.mirror.writing import SMALL
 from holdfast.vaults.standin import is_stand_in
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
 
-_NEW = Deferred(b"", 0, "new", None, False)  # what is known of a file that was handed over
 COMMIT_SECONDS = 30.0
 """How much work a killed run may cost the next one: it must read and compare again what no commit has named."""
 
@@ -75,16 +74,15 @@ class Walk:
         self._dry_run = dry_run
         self._allow_empty = allow_empty
         self._entries = Entries(here, telling, force=force, dry_run=dry_run)
-        self._entries.defer = self._defer
         self._databases = Databases(self._entries, telling, cancel, on=sqlite, dry_run=dry_run)
         self._hands = Hands(here.root, protect=bool(here.mask), size=0 if dry_run else workers)
         glancing = not (state.is_new or force or telling.wants_everything)
         glancing = glancing and self._hands.threaded and lister.may_take_all
         self._glances = Glances(here.root, lister, state, clock, workers if glancing else 0)
-        self._copies = 0
+        self._shared = Shared(self._hands, here, telling)
+        self._entries.defer = self._shared.defer
         self._open: dict[int, Frame] = {}  # what was entered and is not done, by the number of its ticket
         self._ticket = 0
-        self._fresh_ns = 0
         self._committed = clock.monotonic()
 
     def mirror(self, top: Frame) -> None:
@@ -121,7 +119,7 @@ class Walk:
         self._open[frame.ticket] = frame
         children = self._enter(frame)
         frame.waiting += len(children)
-        self._send(frame)
+        self._shared.send(frame)
         self._close_done(frame)
         return children
 
@@ -134,77 +132,11 @@ class Walk:
             if frame is not None:
                 frame.waiting -= 1
 
-    # -- copying by others -----------------------------------------------------------------------------------------
-
-    def _defer(self, frame: Frame, item: Item, now: bytes, before: Stat | None, record: Record | None) -> bool:
-        """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
-        self._copies += 1
-        st = item.stat
-        if self._copies <= self._hands.worth_from or not self._hands.size or st.st_nlink > 1:
-            return False
-        if before is not None and before.st_mode & _KIND != _FILE:
-            return False
-        word = "new" if before is None else "changed"
-        known = None if record is None else record.hash
-        frame.deferred[item.name] = Deferred(now, st.st_size, word, known, st.st_ctime_ns > self._fresh_ns)
-        return True
-
-    def _send(self, frame: Frame) -> None:
-        if frame.deferred:
-            frame.wrote = True
-            self._here.writable(frame.here)
-        for batch in batches(frame):
-            frame.waiting += 1
-            self._hands.submit(batch)
-
-    def _hand_over(self, frame: Frame, items: list[Item]) -> list[Item]:
-        """Have others copy what is small and ordinary of a directory that is new to the mirror; the rest comes back.
-        With this, most of a first run, nothing is done file by file."""
-        if (
-            not self._hands.threaded
-            or self._telling.wants_changes
-            or self._copies + len(items) <= self._hands.worth_from
-        ):
-            return items
-        plain: list[Item] = []
-        rest: list[Item] = []
-        for item in items:
-            st = item.stat
-            is_plain = st.st_mode & _KIND == _FILE and st.st_nlink == 1 and st.st_size <= SMALL
-            is_plain = is_plain and st.st_ctime_ns <= self._fresh_ns and not is_stand_in(item)
-            (plain if is_plain else rest).append(item)
-        new = new_batches(frame, plain)
-        if new is None:
-            return items
-        self._copies += len(plain)
-        for batch in new:
-            frame.wrote = True
-            frame.waiting += 1
-            self._hands.submit(batch)
-        return rest
-
     def _take(self, answer: Answer) -> None:
         """What came of one batch."""
         frame = self._open[answer.ticket]
-        frame.complete = frame.complete and answer.complete
-        for path, why, once in answer.warnings:
-            self._telling.warning(path, why, once=once)
-        if answer.done:
-            frame.records.update(answer.done)
-            self._telling.new(len(answer.done), answer.size)
-        for done in answer.files:
-            deferred = frame.deferred.pop(done.name, _NEW)
-            if done.record is not None:
-                frame.records[done.name] = done.record
-                self._telling.copied(deferred.word, frame.source(done.name), done.size)
-            elif deferred.hash is not None:
-                frame.records[done.name] = NEVER, deferred.hash
-            if done.unreadable is not None:
-                self._telling.unreadable(frame, done.name, done.unreadable)
-            elif done.refused is not None:
-                self._refused(frame, done.name, done.refused)
-            if deferred.fresh and done.record is not None:
-                frame.complete, frame.records[done.name] = False, (unsure(done.record[0]), done.record[1])
+        for name, error in self._shared.take(frame, answer):
+            self._refused(frame, name, error)
         self._telling.tick(frame.path)
         frame.waiting -= 1
         self._close_done(frame)
@@ -288,16 +220,17 @@ class Walk:
             for name in [name for name in there if name not in wanted]:
                 self._tried(frame, name, self._entries.remove, frame, name, there.pop(name))
         children: list[Frame] = []
-        self._fresh_ns = now - _RACE_NS
-        worth_from = self._hands.worth_from
-        is_new = not there and row is None and frame.only is None
-        for item in self._hand_over(frame, listing.items) if is_new else listing.items:
+        fresh_ns = self._shared.fresh_ns = now - _RACE_NS
+        items = listing.items
+        if not there and row is None and frame.only is None:
+            items = self._shared.hand_over(frame, items)
+        for item in items:
             self._cancel.check()
             name, st = item
             kind = st.st_mode & _KIND
             before, record = there.get(name), known.get(name)
             is_new = before is None and record is None and kind == _FILE and not is_stand_in(item)
-            if is_new and self._copies > worth_from and self._defer(frame, item, stamp(st), None, None):
+            if is_new and self._shared.begun and self._shared.defer(frame, item, stamp(st), None, None):
                 continue  # most of a first run, and what would come out of the long way below
             if kind == _DIR:
                 if self._tried(frame, name, self._directory, frame, item, before):
@@ -309,7 +242,7 @@ class Walk:
                     continue
                 if name not in frame.records and record is not None:
                     frame.records[name] = unsure(record.source), record.hash  # the copy of last time stays
-                if st.st_ctime_ns > self._fresh_ns and name in frame.records:
+                if st.st_ctime_ns > fresh_ns and name in frame.records:
                     source, digest = frame.records[name]
                     frame.complete, frame.records[name] = False, (unsure(source), digest)
         return children
