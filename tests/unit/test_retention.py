@@ -38,7 +38,7 @@ def berlin(at_ns: int) -> int:
 
 def snapshot(time: str, *tags: str, number: int = 0, **changes: object) -> SnapshotInfo:
     made = SnapshotInfo(
-        id=SnapshotId(f"{time} {number}".encode().ljust(32)[:32]),
+        id=SnapshotId(f"{number} {time}".encode().ljust(32)[:32]),  # the end of long times is cut off
         time=time,
         time_ns=parse_time(time),
         hostname="ada",

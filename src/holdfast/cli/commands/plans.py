@@ -60,13 +60,13 @@ def _plans(here: Session) -> list[str]:
 
 def explain_missing(here: Session, paths: tuple[bytes, ...]) -> None:
     """Raise ``NotFound`` where the only path is missing and looks like the name of a plan that was mistyped."""
-    import difflib
-
     from holdfast.config.words import is_name
 
     word = os.fsdecode(paths[0]) if len(paths) == 1 else ""
     if not is_name(word) or os.path.lexists(word):
         return
+    import difflib
+
     near = difflib.get_close_matches(word, _plans(here), n=1)
     if near:
         raise NotFound(f"there is no plan and no file named {word!r}", hint=f"Did you mean the plan {near[0]!r}?")
