@@ -24,6 +24,8 @@ from tests.servers.sshd import HOST, SshServer
 from holdfast.kernel.errors import Corrupt, Denied, HoldfastError, Invalid, NoSpace, NotFound, Unavailable
 from holdfast.storage import Storage
 from holdfast.storage.sftp import open_storage
+from holdfast.storage.sftp.place import Place
+from holdfast.storage.sftp.session import Session, _Trust
 
 DATA = b"0123456789"
 HASH = hashlib.sha256(DATA).hexdigest()
@@ -138,6 +140,28 @@ def test_a_host_whose_key_has_changed_is_refused_loudly(
         with pytest.raises(Denied, match="HAS CHANGED") as caught:
             opened(sshd, "x", config).write(PACK, DATA)
         assert f"ssh-keygen -R '[127.0.0.1]:{sshd.port}'" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("lost", "questions", "other"), [((0,), 3, False), ((0, 2), 5, False), ((0, 2, 4), 6, True), ((0, 1), 2, False)]
+)
+def test_a_connection_lost_while_keys_are_asked_for_is_no_changed_key(
+    lost: tuple[int, ...], questions: int, other: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def key(**given: object) -> object:
+        asked.append(given.get("server_host_key_algs"))
+        if len(asked) - 1 in lost:
+            raise asyncssh.ConnectionLost("cut")
+        return "a key"
+
+    monkeypatch.setattr(asyncssh, "get_server_host_key", key)
+    trust = _Trust(None)
+    trust.is_known = True
+    session = Session(Place("somewhere", b"/vault"), {"HOLDFAST_SSH_CONFIG": "none"})
+    assert asyncio.run(session._has_other_keys(trust)) is other
+    assert len(asked) == questions
 
 
 def test_who_has_no_key_is_not_let_in(

@@ -23,6 +23,8 @@ sshd allows 10 (its MaxSessions)."""
 
 CONNECT_SECONDS = 20
 LOGIN_SECONDS = 60
+PROBES = 3
+"""How often a server must refuse the keys that are known of it, and offer others: once may be a bad connection."""
 ALIVE_SECONDS, ALIVE_COUNT = 15, 4
 """A server that says nothing for a minute, not even that it is there, is gone."""
 
@@ -161,14 +163,18 @@ class Session:
         given: dict[str, Any] = {"config": _configuration(self._environ), "host": self._place.host}
         if self._place.port is not None:
             given["port"] = self._place.port
-        try:
-            known = await asyncssh.get_server_host_key(**given, server_host_key_algs=trust.algorithms or "default")
-        except (asyncssh.Error, OSError):
-            known = None
-        try:
-            return known is None and await asyncssh.get_server_host_key(**given) is not None
-        except (asyncssh.Error, OSError):
-            return False
+        for _ in range(PROBES):
+            try:
+                if await asyncssh.get_server_host_key(**given, server_host_key_algs=trust.algorithms or "default"):
+                    return False
+            except (asyncssh.Error, OSError):
+                pass  # nothing of what we know, or the connection was lost once more
+            try:
+                if await asyncssh.get_server_host_key(**given) is None:
+                    return False
+            except (asyncssh.Error, OSError):
+                return False
+        return True
 
     def _refused(self, error: Exception, trust: _Trust) -> HoldfastError:
         where, context = self._place.location, {"location": self._place.location}
