@@ -78,8 +78,10 @@ class Shared:
         if new is None:
             return items
         self._copies += len(plain)
-        for batch in new:
+        if plain:
             frame.wrote = True
+            self._here.writable(frame.here)
+        for batch in new:
             frame.waiting += 1
             hands.submit(batch)
         return rest
