@@ -187,9 +187,12 @@ static size_t cut_all(const Tables *t, const Rules *rules, const uint8_t *data, 
 PyObject *chunker_tables(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    unsigned long long polynomial;
+    PyObject *number;
     int lanes = 64;
-    if (!PyArg_ParseTuple(arguments, "K|i:tables", &polynomial, &lanes))
+    if (!PyArg_ParseTuple(arguments, "O|i:tables", &number, &lanes))
+        return NULL;
+    unsigned long long polynomial = PyLong_AsUnsignedLongLong(number);
+    if (PyErr_Occurred())
         return NULL;
     if (polynomial >> DEGREE != 1) {
         PyErr_SetString(PyExc_ValueError, "the polynomial must be of degree 53");
