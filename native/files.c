@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define OF_OTHERS (-2)
+
 typedef struct {
     PyObject_HEAD
     unsigned int mode, uid, gid;

@@ -34,16 +34,11 @@ class Shared:
         self._copies = 0
         self.fresh_ns = 0
 
-    @property
-    def begun(self) -> bool:
-        """Whether there were enough files that workers are worth it."""
-        return self._copies > self._hands.worth_from
-
     def defer(self, frame: Frame, item: Item, now: bytes, before: Stat | None, record: Record | None) -> bool:
         """Whether a worker copies this file: when there are many to copy, and it is an ordinary one."""
         self._copies += 1
         st = item.stat
-        if not self.begun or not self._hands.size or st.st_nlink > 1:
+        if self._copies <= self._hands.worth_from or not self._hands.size or st.st_nlink > 1:
             return False
         if before is not None and before.st_mode & _KIND != _FILE:
             return False

@@ -24,7 +24,6 @@ from holdfast.vaults.mirror.here import Here
 from holdfast.vaults.mirror.records import NEVER, NO_HASH, Record, decode, encode, rows, stamp, stamp_here, unsure
 from holdfast.vaults.mirror.shared import Shared
 from holdfast.vaults.mirror.state import Directory, State
-from holdfast.vaults.standin import is_stand_in
 
 if TYPE_CHECKING:
     from holdfast.format.node import Stat
@@ -229,9 +228,6 @@ class Walk:
             name, st = item
             kind = st.st_mode & _KIND
             before, record = there.get(name), known.get(name)
-            is_new = before is None and record is None and kind == _FILE and not is_stand_in(item)
-            if is_new and self._shared.begun and self._shared.defer(frame, item, stamp(st), None, None):
-                continue  # most of a first run, and what would come out of the long way below
             if kind == _DIR:
                 if self._tried(frame, name, self._directory, frame, item, before):
                     children.append(self._child(frame, item, before, record))
